@@ -1,6 +1,16 @@
 """``python -m embedctl``, and the entry point of the command."""
 
+import os
 import sys
+
+# Read by the numerical libraries when they are loaded, so set before anything else; the user's own values win.
+_ENVIRONMENT = {
+    # Threads that wait by spinning make training nine times slower when anything else runs on the machine.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # oneDNN keeps a compiled kernel for every shape it meets; batches of flat tokens are all of another shape.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+    "TOKENIZERS_PARALLELISM": "true",
+}
 
 
 def main() -> None:
@@ -10,6 +20,8 @@ def main() -> None:
 
         sys.stdout.write(f"embedctl {version('embedctl')}\n")
         return
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     from embedctl.cli.app import main as run
 
     run()

@@ -1,0 +1,120 @@
+"""What tests share: a clean environment, the command run as a user would, tiny real artifacts."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from embedctl.cli.app import main
+from embedctl.loading import Loaded, load
+
+REPOSITORY = Path(__file__).parent.parent
+
+TINY = (
+    "tokens.vocabulary_size=600",
+    "tokens.max_tokens=48",
+    "tokens.overlap_tokens=8",
+    "tokens.query_max_tokens=24",
+    "model.layers=1",
+    "model.dim=32",
+    "model.heads=2",
+    "model.intermediate_dim=64",
+    "training.epochs=3",
+    "training.batch_pairs=8",
+    "training.tensorboard=false",
+    "data.held_percent=20",
+)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings or keys of the machine; the working folder is the test's own."""
+    for name in list(os.environ):
+        if name.startswith("EMBEDCTL_") or name in ("PINECONE_API_KEY", "WANDB_API_KEY", "HF_TOKEN"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Call ``main`` as the shell would, so that errors and exit codes go the user's way."""
+
+    def call(*words: str) -> Ran:
+        capsys.readouterr()
+        code = 0
+        try:
+            main(list(words))
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 1
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    yield call
+
+
+def sentences(count: int) -> list[tuple[str, str]]:
+    """(query, text) pairs with words of their own, so that there is something to learn."""
+    things = ["apple", "river", "engine", "violin", "desert", "comet", "harbour", "candle", "falcon", "marble"]
+    acts = ["shines", "breaks", "travels", "sings", "melts", "grows", "turns", "sleeps"]
+    pairs = []
+    for n in range(count):
+        thing, act = things[n % 10], acts[(n // 10) % 8]
+        text = f"The {thing} number {n} {act} slowly near the old {things[(n * 7 + 3) % 10]}. "
+        pairs.append((f"what {act} near {thing} {n}?", text * (1 + n % 4)))
+    return pairs
+
+
+def write_corpus(folder: Path, count: int = 60, *, queries: bool = True) -> Path:
+    """A .jsonl file of ``count`` records."""
+    import json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"id": f"r{n}", "text": text, **({"query": query} if queries else {})}
+        for n, (query, text) in enumerate(sentences(count))
+    ]
+    path = folder / "records.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def options(*more: str, workspace: str = "ws", path: str = "text") -> list[str]:
+    """Global options for a tiny project."""
+    words = ["--workspace", workspace]
+    for setting in (*TINY, f"data.path={path}", *more):
+        words += ["--set", setting]
+    return words
+
+
+def tiny(*more: str, workspace: str = "ws", path: str = "text") -> Loaded:
+    """The settings of a tiny project, loaded."""
+    return load(None, overrides=(*TINY, f"data.path={path}", *more), workspace=Path(workspace))
+
+
+def prepare(*more: str, workspace: str = "ws", count: int = 60, queries: bool = True) -> Loaded:
+    """Fetch, validate and tokenize a tiny corpus."""
+    from embedctl.data import corpus, validation
+    from embedctl.tokens import tokenization
+
+    write_corpus(Path("text"), count, queries=queries)
+    loaded = tiny(*more, workspace=workspace)
+    settings, layout = loaded.settings, loaded.layout
+    corpus.fetch(settings.data, layout)
+    validation.validate(settings.validation, layout)
+    tokenization.tokenize(settings.tokens, layout, held_percent=settings.data.held_percent)
+    return loaded
