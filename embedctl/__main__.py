@@ -4,7 +4,7 @@ import os
 import sys
 
 # Read by the numerical libraries when they are loaded, so set before anything else; the user's own values win.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     # Threads that wait by spinning make training nine times slower when anything else runs on the machine.
     "OMP_WAIT_POLICY": "PASSIVE",
     # oneDNN keeps a compiled kernel for every shape it meets; batches of flat tokens are all of another shape.
@@ -20,7 +20,7 @@ def main() -> None:
 
         sys.stdout.write(f"embedctl {version('embedctl')}\n")
         return
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from embedctl.cli.app import main as run
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -23,6 +23,15 @@ from embedctl.tokens import tokenization
 from embedctl.training import run as training
 
 State = Literal["up to date", "stale", "missing", "unfinished", "damaged"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStanding:
+    """How the store stands to the vectors at hand, as far as the ledger knows."""
+
+    state: State
+    why: str
+    vectors: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +120,20 @@ def upsert(loaded: Loaded, watch: Watch) -> Tally:
     return upserting.upsert(loaded.settings.store, loaded.layout, secrets=loaded.secrets, watch=watch)
 
 
+def standing_of_store(loaded: Loaded, vectors: Standing) -> StoreStanding:
+    """Whether the store was last brought up to date with ``vectors``, and these are not stale themselves."""
+    settings = loaded.settings.store
+    done = upserting.finished(settings, loaded.layout)
+    if done is None:
+        return StoreStanding("missing", "", 0)
+    content, count = done
+    if vectors.manifest is None or vectors.manifest.content_id != content:
+        return StoreStanding("stale", "made from another vectors", count)
+    if vectors.state != "up to date":
+        return StoreStanding("stale", "vectors is not up to date", count)
+    return StoreStanding("up to date", "", count)
+
+
 def standings(loaded: Loaded) -> list[Standing]:
     """How each artifact stands. An artifact is stale if it, or one that it was made from, would be made otherwise."""
     found: list[Standing] = []
@@ -134,7 +157,7 @@ def standing_of_run(loaded: Loaded, stage: Stage | None = None) -> Standing:
         return Standing(stage, "missing", "", None)
     head = files.head(stage.folder)
     tokens = manifest.find(loaded.layout.tokens, "tokens")
-    why = _difference(head.manifest, {"tokens": tokens.content_id if tokens else None}, stage.recipe())
+    why = manifest.difference(head.manifest, {"tokens": tokens.content_id if tokens else None}, stage.recipe())
     if why:
         return Standing(stage, "stale", why, head.manifest)
     total = head.manifest.facts.get("total_steps")
@@ -156,7 +179,7 @@ def _standing(stage: Stage, parents: Mapping[Kind, str | None]) -> Standing:
         recipe = stage.recipe()
     except EmbedctlError as fault:
         return Standing(stage, "stale", fault.message, found)
-    why = _difference(found, {kind: parents[kind] for kind in stage.parents}, recipe)
+    why = manifest.difference(found, {kind: parents[kind] for kind in stage.parents}, recipe)
     return Standing(stage, "stale" if why else "up to date", why, found)
 
 
@@ -167,20 +190,3 @@ def _content(standing: Standing) -> str | None:
     if standing.stage.kind == "checkpoint":
         return files.head(standing.stage.folder).model_id
     return standing.manifest.content_id
-
-
-def _difference(found: Manifest, parents: Mapping[str, str | None], recipe: Mapping[str, Any]) -> str:
-    """Why ``found`` would be made otherwise now; empty if it would not."""
-    for kind, content in parents.items():
-        if found.parents.get(kind) != content:
-            return f"made from another {kind}"
-    now, then = _flat(dict(recipe)), _flat(found.settings)
-    changed = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
-    return "; ".join(f"{key}: {then.get(key)} → {now.get(key)}" for key in changed[:3])
-
-
-def _flat(tree: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for name, node in tree.items():
-        leaves.update(_flat(node, f"{before}{name}.") if isinstance(node, dict) else {before + name: node})
-    return leaves

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,8 +16,8 @@ _SECRET_MEANING = {
 }
 
 
-def config_text() -> str:
-    """``config.toml`` with all defaults."""
+def config_text(settings: Settings | None = None) -> str:
+    """``config.toml`` with all defaults; or with the values of ``settings``, its paths made absolute."""
     lines = [
         "# embedctl: every setting with its default. Remove what you do not change.",
         "# The later one wins: default, this file, .env, environment (EMBEDCTL_TRAINING__EPOCHS=5),",
@@ -27,7 +28,7 @@ def config_text() -> str:
         assert isinstance(section, type)
         assert issubclass(section, BaseModel)
         summary = (section.__doc__ or "").strip().splitlines()[0]
-        lines += ["", f"# {summary}", f"[{name}]", *_keys(section)]
+        lines += ["", f"# {summary}", f"[{name}]", *_keys(section, getattr(settings, name, None))]
     return "\n".join(lines) + "\n"
 
 
@@ -39,9 +40,11 @@ def env_text() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _keys(section: type[BaseModel]) -> Iterator[str]:
+def _keys(section: type[BaseModel], used: BaseModel | None) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        value = field.get_default(call_default_factory=True)
+        value = field.get_default(call_default_factory=True) if used is None else getattr(used, name)
+        if used is not None and isinstance(value, Path):
+            value = value.absolute()
         line = f"{name} = {_toml(value)}" if value is not None else f'#{name} = ""'
         yield f"{line}  # {field.description}" if field.description else line
 

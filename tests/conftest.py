@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from embedctl.__main__ import ENVIRONMENT
 from embedctl.cli.app import main
 from embedctl.loading import Loaded, load
+
+# As the command does, before torch is loaded.
+for name, value in ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -14,6 +14,8 @@ from embedctl.errors import ArtifactError, NotFoundError
 FILE = "manifest.json"
 FORMAT = 1
 
+_DIFFERENCES_SHOWN = 3
+
 Kind = Literal["corpus", "validation", "tokens", "checkpoint", "evaluation", "vectors", "export"]
 
 MADE_BY: dict[str, str] = {
@@ -75,6 +77,21 @@ class Manifest(BaseModel):
 def fingerprint(kind: Kind, parents: Mapping[str, str], settings: Mapping[str, JsonValue]) -> str:
     """The identity of a result before it is made: what it is made from, and how."""
     return _digest({"kind": kind, "format": FORMAT, "parents": dict(parents), "settings": dict(settings)})
+
+
+def difference(found: Manifest, parents: Mapping[str, str | None], settings: Mapping[str, JsonValue]) -> str:
+    """Why ``found`` would be made otherwise now, in words; empty if it would not.
+
+    parents: kind -> ``content_id`` at hand, ``None`` where there is none
+    """
+    for kind, content in parents.items():
+        if found.parents.get(kind) != content:
+            return f"made from another {kind}"
+    now, then = _flat(settings), _flat(found.settings)
+    changed = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
+    shown = [f"{key}: {then.get(key)} → {now.get(key)}" for key in changed[:_DIFFERENCES_SHOWN]]
+    more = len(changed) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
 def write(
@@ -160,6 +177,13 @@ def _entry(path: Path) -> FileEntry:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return FileEntry(bytes=path.stat().st_size, sha256=digest)
+
+
+def _flat(tree: Mapping[str, JsonValue], before: str = "") -> dict[str, JsonValue]:
+    leaves: dict[str, JsonValue] = {}
+    for name, node in tree.items():
+        leaves.update(_flat(node, f"{before}{name}.") if isinstance(node, dict) else {before + name: node})
+    return leaves
 
 
 def _digest(content: object) -> str:

@@ -19,7 +19,7 @@ _FACTS: dict[str, dict[str, str]] = {
     "corpus": {"records": "records", "records_with_query": "with a query"},
     "validation": {"kept": "kept", "flagged": "flagged", "dropped": "dropped"},
     "tokens": {"chunks": "chunks", "tokens": "tokens", "held_records": "records held out"},
-    "checkpoint": {"step": "steps", "total_steps": "in the schedule"},
+    "checkpoint": {"step": "steps"},
     "evaluation": {"step": "steps trained"},
     "vectors": {"vectors": "vectors", "dim": "dimensions"},
 }
@@ -97,17 +97,16 @@ def _closing_table(loaded: "Loaded", outcomes: "list[tuple[str, Outcome, float]]
             _state("made" if o.made else "up to date"),
             show.counts_of(o.manifest.facts, _FACTS[o.manifest.kind]),
             f"{seconds:.1f} s" if o.made else "",
-            show.short(o.folder),
+            _inside(o.folder, loaded),
         ]
         for name, o, seconds in outcomes
     ]
-    store = loaded.settings.store
-    place = show.short(loaded.layout.store) if store.kind == "lancedb" else tally.target
     counts = f"{tally.written:,} written, {tally.unchanged:,} unchanged"
     done = "made" if tally.written else "up to date"
-    rows.append(["upsert", _state(done), counts, f"{took:.1f} s" if tally.written else "", place])
+    rows.append(["upsert", _state(done), counts, f"{took:.1f} s" if tally.written else "", _place(loaded)])
     render.line()
-    render.table(["step", "", "what", "time", "where"], rows, right=("time",))
+    title = f"In {show.short(loaded.layout.root)}:"
+    render.table(["step", "", "what", "time", "where"], rows, title=title, right=("time",))
     evaluation = next((o for _, o, _ in outcomes if o.manifest.kind == "evaluation"), None)
     if evaluation is not None and "retrieval" in evaluation.manifest.facts:
         show.retrieval(evaluation.manifest.facts)
@@ -134,33 +133,49 @@ def status(context: typer.Context) -> None:
 
     loaded = settings_of(context)
     found = pipeline.standings(loaded)
+    store = pipeline.standing_of_store(loaded, found[-1])
     if invocation(context).as_json:
-        render.write_json(
-            [
-                {
-                    "step": s.stage.name,
-                    "kind": s.stage.kind,
-                    "state": s.state,
-                    "why": s.why,
-                    "folder": str(s.stage.folder),
-                    "parents": s.manifest.parents if s.manifest else {},
-                    "facts": s.manifest.facts if s.manifest else {},
-                }
-                for s in found
-            ]
-        )
+        in_store = {"step": "upsert", "kind": "store", "state": store.state, "why": store.why, "place": _place(loaded)}
+        artifacts = [
+            {
+                "step": s.stage.name,
+                "kind": s.stage.kind,
+                "state": s.state,
+                "why": s.why,
+                "folder": str(s.stage.folder),
+                "parents": s.manifest.parents if s.manifest else {},
+                "facts": s.manifest.facts if s.manifest else {},
+            }
+            for s in found
+        ]
+        render.write_json([*artifacts, {**in_store, "parents": {}, "facts": {"vectors": store.vectors}}])
         return
     rows = [
         [
             s.stage.kind,
             render.colored(s.state, _STYLES[s.state]),
             show.counts_of(s.manifest.facts, _FACTS[s.stage.kind]) if s.manifest else "",
-            render.size(s.manifest.size_bytes) if s.manifest else "",
             ", ".join(s.stage.parents) or "source",
-            s.why or show.short(s.stage.folder),
+            s.why or _inside(s.stage.folder, loaded),
         ]
         for s in found
     ]
-    render.table(["artifact", "state", "what", "size", "made from", "where, or why stale"], rows, right=("size",))
-    behind = [s for s in found if s.state != "up to date"]
-    render.line(f"embedctl run brings {len(behind)} up to date" if behind else "everything is up to date")
+    state = render.colored(store.state, _STYLES[store.state])
+    count = f"{store.vectors:,} vectors" if store.vectors else ""
+    rows.append([loaded.settings.store.kind, state, count, "vectors", store.why or _place(loaded)])
+    columns = ["artifact", "state", "what", "made from", "where, or why stale"]
+    render.table(columns, rows, title=f"In {show.short(loaded.layout.root)}:")
+    behind = sum(state != "up to date" for state in (*(s.state for s in found), store.state))
+    render.line(f"embedctl run brings {behind} up to date" if behind else "everything is up to date")
+
+
+def _inside(folder: Path, loaded: "Loaded") -> str:
+    """A folder of the workspace, as seen from there."""
+    return folder.relative_to(loaded.layout.root).as_posix()
+
+
+def _place(loaded: "Loaded") -> str:
+    store, layout = loaded.settings.store, loaded.layout
+    if store.kind == "lancedb":
+        return _inside(layout.store / f"{store.collection}.lance", loaded)
+    return f"Pinecone index {store.host or store.collection}"

@@ -31,8 +31,9 @@ def train(
     with render.progress("train", quiet=invocation(context).quiet) as watch:
         made = run(loaded.settings, loaded.layout, plan, secrets=loaded.secrets, watch=watch)
     finished = made.manifest.facts["step"] == made.manifest.facts["total_steps"]
-    facts = {"step": "steps", "total_steps": "in the schedule"}
-    show.outcome(context, made, facts=facts, then="embedctl eval" if finished else "embedctl train --resume")
+    show.outcome(
+        context, made, facts={"step": "steps"}, then="embedctl eval" if finished else "embedctl train --resume"
+    )
     if not invocation(context).as_json:
         _show_progress(made)
 

@@ -69,22 +69,24 @@ def read_hub(
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     _reach()
     import datasets
+    import httpx
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    with _explained(preset, revision or preset.revision):
+    pinned = revision or preset.revision
+    try:
         stream = datasets.load_dataset(
-            preset.repository,
-            preset.configuration,
-            split="train",
-            streaming=True,
-            revision=revision or preset.revision,
-            token=token,
+            preset.repository, preset.configuration, split="train", streaming=True, revision=pinned, token=token
         )
         for number, row in enumerate(stream):
             if number == 0:
                 _require_columns(preset, row)
             yield preset.record(number, row)
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as fault:
+        known = _explain(fault, f"{preset.repository} at revision {pinned}")
+        if known is None:
+            raise
+        raise known from None
 
 
 def _reach() -> None:
@@ -99,23 +101,6 @@ def _reach() -> None:
     except httpx.HTTPError as fault:
         reason = str(fault) or type(fault).__name__
         raise RemoteError(f"the Hub at {constants.ENDPOINT} cannot be reached: {reason}", hint=_LOCAL) from None
-
-
-class _explained:  # noqa: N801 - used as a statement
-    """Turn what the libraries raise inside the block into an error of ours."""
-
-    def __init__(self, preset: Preset, revision: str) -> None:
-        self._what = f"{preset.repository} at revision {revision}"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: object) -> None:
-        if fault is None or isinstance(fault, EmbedctlError | GeneratorExit):
-            return
-        known = _explain(fault, self._what)
-        if known is not None:
-            raise known from None
 
 
 def _explain(fault: BaseException, what: str) -> EmbedctlError | None:

@@ -16,14 +16,11 @@ from embedctl.store.protocol import Hit, Row, Vector
 class LanceStore:
     """A table in a LanceDB folder."""
 
-    def __init__(self, folder: Path, table: str) -> None:
+    def __init__(self, folder: Path, table: str, target: str) -> None:
         self._folder = folder
         self._name = table
+        self.target = target
         self._opened: Any = None
-
-    @property
-    def target(self) -> str:
-        return f"lancedb:{self._folder.resolve()}#{self._name}"
 
     @property
     def dim(self) -> int | None:

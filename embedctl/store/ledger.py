@@ -9,7 +9,10 @@ _IDS_AT_A_TIME = 500
 
 
 class Ledger:
-    """(target, id) -> digest. A row is written only after the store has said yes."""
+    """(target, id) -> digest, and which vectors are wholly in which target.
+
+    A row is written only after the store has said yes.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -18,6 +21,10 @@ class Ledger:
         connection.execute(
             "CREATE TABLE IF NOT EXISTS acknowledged "
             "(target TEXT, id TEXT, digest TEXT NOT NULL, PRIMARY KEY (target, id)) WITHOUT ROWID"
+        )
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS finished "
+            "(target TEXT PRIMARY KEY, vectors TEXT NOT NULL, count INTEGER NOT NULL) WITHOUT ROWID"
         )
 
     def known(self, target: str, ids: Sequence[str]) -> dict[str, str]:
@@ -46,6 +53,16 @@ class Ledger:
     def forget(self, target: str) -> None:
         with self._connection:
             self._connection.execute("DELETE FROM acknowledged WHERE target = ?", (target,))
+
+    def finish(self, target: str, vectors: str, count: int) -> None:
+        """Note that all of an artifact (its ``content_id``) is in ``target``."""
+        with self._connection:
+            self._connection.execute("INSERT OR REPLACE INTO finished VALUES (?, ?, ?)", (target, vectors, count))
+
+    def finished(self, target: str) -> tuple[str, int] | None:
+        """The ``content_id`` and count of the vectors that were last brought into ``target`` as a whole."""
+        row = self._connection.execute("SELECT vectors, count FROM finished WHERE target = ?", (target,)).fetchone()
+        return None if row is None else (str(row[0]), int(row[1]))
 
 
 @contextmanager

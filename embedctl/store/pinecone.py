@@ -43,6 +43,7 @@ class PineconeStore:
         self,
         settings: StoreSettings,
         key: SecretStr | None,
+        target: str,
         *,
         controller: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -50,14 +51,10 @@ class PineconeStore:
     ) -> None:
         """Raises ``AuthError`` without a usable key. ``controller``: URL of the control plane, for tests."""
         self._settings = settings
+        self.target = target
         self._sleep, self._now = sleep, now
         self._client = _client(key, controller)
         self._opened: Any = None
-
-    @property
-    def target(self) -> str:
-        where = self._settings.host or self._settings.collection
-        return f"pinecone:{where}/{self._settings.namespace}"
 
     @property
     def dim(self) -> int | None:

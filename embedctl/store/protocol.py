@@ -37,9 +37,8 @@ class Store(Protocol):
     vectors of two models are never compared.
     """
 
-    @property
-    def target(self) -> str:
-        """The collection's name in the ledger."""
+    target: str
+    """The collection's name in the ledger."""
 
     @property
     def dim(self) -> int | None:

@@ -34,10 +34,10 @@ def open_store(settings: StoreSettings, layout: Layout, secrets: Secrets) -> Sto
     if settings.kind == "lancedb":
         from embedctl.store.lance import LanceStore
 
-        return LanceStore(layout.store, settings.collection)
+        return LanceStore(layout.store, settings.collection, target_of(settings, layout))
     from embedctl.store.pinecone import PineconeStore
 
-    return PineconeStore(settings, secrets.pinecone_api_key)
+    return PineconeStore(settings, secrets.pinecone_api_key, target_of(settings, layout))
 
 
 def upsert(
@@ -61,7 +61,24 @@ def upsert(
             watch(Tick(done, total, "vectors", {"written": f"{written:,}"}))
         if written:
             store.finish()
+        ledger.finish(store.target, source.content_id, total)
     return Tally(store.target, written, total - written)
+
+
+def target_of(settings: StoreSettings, layout: Layout) -> str:
+    """The name of the collection in the ledger, without opening the store."""
+    if settings.kind == "lancedb":
+        return f"lancedb:{layout.store.resolve()}#{settings.collection}"
+    return f"pinecone:{settings.host or settings.collection}/{settings.namespace}"
+
+
+def finished(settings: StoreSettings, layout: Layout) -> tuple[str, int] | None:
+    """The ``content_id`` and count of the vectors that the store holds as a whole, as far as is noted here."""
+    gone = settings.kind == "lancedb" and not (layout.store / f"{settings.collection}.lance").is_dir()
+    if gone or not layout.ledger.is_file():
+        return None
+    with open_ledger(layout.ledger) as ledger:
+        return ledger.finished(target_of(settings, layout))
 
 
 def _distrust(ledger: Ledger, store: Store) -> None:

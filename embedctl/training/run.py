@@ -1,11 +1,9 @@
 """A training run: the loop joined with checkpoints, evaluation and tracking."""
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import JsonValue
@@ -23,12 +21,15 @@ from embedctl.model.encoder import Encoder, Shape, initialise
 from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import Secrets, Settings
+from embedctl.template import config_text
 from embedctl.tokens.shards import TokenTable
 from embedctl.training import loop
 from embedctl.training.loop import Step
 from embedctl.training.pairs import PairStream
 from embedctl.training.stopping import between_steps
 from embedctl.training.tracking import Tracking
+
+CONFIG = "config.toml"
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def train(
         done = finished(layout, identity)
         if done:
             return Outcome(done.folder, done.manifest, made=False)
-        start = _start(settings, layout, plan, identity)
+        start = _start(settings, layout, plan, identity, tokens.content_id)
         table = TokenTable(layout.tokens)
         run = _Run(settings, layout, table, start, secrets or Secrets(), watch)
         try:
@@ -88,7 +89,7 @@ def train(
     return Outcome(last.folder, last.manifest, made=True)
 
 
-def _start(settings: Settings, layout: Layout, plan: Plan, identity: str) -> Checkpoint | None:
+def _start(settings: Settings, layout: Layout, plan: Plan, identity: str, tokens_id: str) -> Checkpoint | None:
     """The checkpoint to go on from; ``None`` for a fresh run."""
     exists = bool(files.scan(layout.checkpoints))
     if plan.resume:
@@ -97,7 +98,7 @@ def _start(settings: Settings, layout: Layout, plan: Plan, identity: str) -> Che
                 f"no run to resume at {layout.run_folder}", hint="run `embedctl train` without --resume"
             )
         start = files.newest_good(layout.checkpoints)
-        _refuse_other(settings, start, identity)
+        _refuse_other(settings, start, tokens_id)
         return start
     if exists:
         head = files.head(layout.checkpoints)
@@ -110,24 +111,13 @@ def _start(settings: Settings, layout: Layout, plan: Plan, identity: str) -> Che
     return None
 
 
-def _refuse_other(settings: Settings, start: Checkpoint, identity: str) -> None:
-    if start.manifest.fingerprint == identity:
-        return
-    now, then = _flat(recipe_of(settings)), _flat(start.manifest.settings)
-    changed = [
-        f"{key} {then.get(key)} → {now.get(key)}" for key in sorted({*now, *then}) if now.get(key) != then.get(key)
-    ]
-    why = ", ".join(changed) or "the tokens are not the same"
-    raise ArtifactError(
-        f"the checkpoint at step {start.step} was made otherwise: {why}",
-        hint="set these back to resume, or run `embedctl train` without --resume: the old run is kept aside",
-    )
-
-
-def _flat(tree: Any, before: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {before[:-1]: tree}
-    return {key: value for name, node in tree.items() for key, value in _flat(node, f"{before}{name}.").items()}
+def _refuse_other(settings: Settings, start: Checkpoint, tokens_id: str) -> None:
+    why = manifest.difference(start.manifest, {"tokens": tokens_id}, recipe_of(settings))
+    if why:
+        raise ArtifactError(
+            f"the checkpoint at step {start.step} was made otherwise: {why}",
+            hint="set these back to resume, or run `embedctl train` without --resume: the old run is kept aside",
+        )
 
 
 def _set_aside(folder: Path) -> None:
@@ -169,7 +159,7 @@ class _Run:
         if start:
             self._restore(start)
         folder = layout.run_folder
-        write_file(folder / "settings.json", (json.dumps(self._recipe, indent=2) + "\n").encode())
+        write_file(folder / CONFIG, config_text(settings).encode())
         self.tracking = Tracking(folder, training, secrets, after=self._after, recipe=self._recipe, name=layout.run)
 
     def go(self, max_steps: int | None) -> Checkpoint:
