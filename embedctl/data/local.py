@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ PUBMEDQA_NAMES = ("ori_pqal.json", "ori_pqau.json", "ori_pqaa.json")
 _MAX_TEXT_FILE_BYTES = 256 * 2**20
 _MAX_FIELD_CHARACTERS = 64 * 2**20
 _FIELDS = {"id", "text", "query"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def find_files(path: Path) -> list[Path]:
@@ -221,9 +223,7 @@ def _short(row: object) -> str:
 
 def _without_surrogates(text: str) -> str:
     """A lone surrogate passes ``json.loads`` and then breaks Arrow, SQLite and tokenizers: make it U+FFFD."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def _is_binary(file: Path) -> bool:

@@ -3,7 +3,7 @@
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def tokenize(settings: TokensSettings, layout: Layout, *, held_percent: float, w
             return (record for record in read_records(layout.corpus) if record.id not in dropped)
 
         with new_folder(layout.tokens) as folder:
-            used = _tokenizer(settings, records(), held_percent, watch=watch, total=total)
+            used = _tokenizer(settings, records, held_percent, watch=watch, total=total)
             write_file(folder / shards.TOKENIZER, (used.to_str(pretty=True) + "\n").encode())
             counts = _write(folder, used, records(), settings, held_percent=held_percent, total=total, watch=watch)
             facts = _facts(counts, used)
@@ -96,21 +96,21 @@ def _refuse_foreign(parents: dict[str, str], corpus_id: str) -> None:
 
 
 def _tokenizer(
-    settings: TokensSettings, records: Iterable[Record], held_percent: float, *, watch: Watch, total: int
+    settings: TokensSettings, records: Callable[[], Iterable[Record]], held_percent: float, *, watch: Watch, total: int
 ) -> Tokenizer:
     if settings.tokenizer is not None:
         return tokenizer.load(settings.tokenizer)
 
     def training_texts() -> Iterator[str]:
         # The vocabulary is learnt from the training split alone, so that held text stays unseen.
-        for number, record in enumerate(records):
+        for number, record in enumerate(records()):
             watch(Tick(number, total, "records", {"reading for": "vocabulary"}))
             if split_of(record.id, held_percent) == "train":
                 yield record.text
                 if record.query:
                     yield record.query
 
-    return tokenizer.train(training_texts(), settings)
+    return tokenizer.train(training_texts, settings)
 
 
 def _write(

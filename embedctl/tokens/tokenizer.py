@@ -1,6 +1,6 @@
 """The tokenizer: trained on the corpus or given; ``tokenizer.json`` is its only truth."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +24,12 @@ class Frame:
         return len(self.prefix) + len(self.suffix)
 
 
-def train(texts: Iterable[str], settings: TokensSettings, *, total: int | None = None) -> Tokenizer:
-    """Learn a vocabulary; the same texts in the same order give the same ids."""
-    if settings.algorithm == "bpe":
-        tokenizer = _train_bpe(texts, settings, total)
-    else:
-        tokenizer = _train_wordpiece(texts, settings, total)
+def train(texts: Callable[[], Iterable[str]], settings: TokensSettings) -> Tokenizer:
+    """Learn a vocabulary; the same texts in the same order give the same ids.
+
+    texts: called once for each pass over them
+    """
+    tokenizer = _train_bpe(texts, settings) if settings.algorithm == "bpe" else _train_wordpiece(texts, settings)
     ids = {name: tokenizer.token_to_id(name) for name in (CLS, SEP)}
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=list(ids.items())
@@ -71,7 +71,7 @@ def encode_query(tokenizer: Tokenizer, text: str, frame: Frame, max_tokens: int)
     return [*frame.prefix, *bare[: max_tokens - frame.count], *frame.suffix]
 
 
-def _train_bpe(texts: Iterable[str], settings: TokensSettings, total: int | None) -> Tokenizer:
+def _train_bpe(texts: Callable[[], Iterable[str]], settings: TokensSettings) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     if settings.lowercase:
         tokenizer.normalizer = normalizers.Lowercase()
@@ -84,21 +84,29 @@ def _train_bpe(texts: Iterable[str], settings: TokensSettings, total: int | None
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer, length=total)
+    tokenizer.train_from_iterator(texts(), trainer)
     return tokenizer
 
 
-def _train_wordpiece(texts: Iterable[str], settings: TokensSettings, total: int | None) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=settings.lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+def _train_wordpiece(texts: Callable[[], Iterable[str]], settings: TokensSettings) -> Tokenizer:
+    normalizer = normalizers.BertNormalizer(lowercase=settings.lowercase)
+    alphabet: set[str] = set()
+    for text in texts():
+        alphabet.update(normalizer.normalize_str(text))
+    # The trainer numbers the letters inside words as it meets them, in another order each time, and breaks ties
+    # between pieces by those numbers (tokenizers#1794). Named beforehand they have the same numbers every time.
+    inner = [f"##{letter}" for letter in sorted(alphabet) if not letter.isspace()]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=settings.vocabulary_size, min_frequency=2, special_tokens=list(SPECIALS), show_progress=False
+        vocab_size=settings.vocabulary_size, min_frequency=2, special_tokens=[*SPECIALS, *inner], show_progress=False
     )
-    tokenizer.train_from_iterator(texts, trainer, length=total)
-    # The trainer finds the same pieces every time but numbers them differently (tokenizers#1794): number them anew.
-    pieces = sorted(set(tokenizer.get_vocab(with_added_tokens=False)) - set(SPECIALS))
+    learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
+    learner.train_from_iterator(texts(), trainer)
+    # A tokenizer of its own for the result, in which only the special tokens are special.
+    pieces = sorted(set(learner.get_vocab()) - set(SPECIALS))
     vocabulary = {piece: number for number, piece in enumerate([*SPECIALS, *pieces])}
-    tokenizer.model = models.WordPiece(vocabulary, unk_token=UNKNOWN)
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens(list(SPECIALS))
     return tokenizer
