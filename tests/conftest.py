@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedctl.__main__ import ENVIRONMENT
+from embedctl.artifacts.outcome import Outcome
 from embedctl.cli.app import main
 from embedctl.loading import Loaded, load
 
@@ -123,3 +124,17 @@ def prepare(*more: str, workspace: str = "ws", count: int = 60, queries: bool = 
     validation.validate(settings.validation, layout)
     tokenization.tokenize(settings.tokens, layout, held_percent=settings.data.held_percent)
     return loaded
+
+
+def train(loaded: Loaded, *, resume: bool = False, max_steps: int | None = None) -> Outcome:
+    from embedctl.training import run
+
+    return run.train(loaded.settings, loaded.layout, run.Plan(resume=resume, max_steps=max_steps))
+
+
+def state(loaded: Loaded) -> dict[str, str]:
+    """The SHA-256 of weights and optimizer state of the run's head."""
+    from embedctl.checkpoint import files
+
+    manifest = files.head(loaded.layout.checkpoints).manifest
+    return {name: manifest.files[name].sha256 for name in (files.WEIGHTS, files.OPTIMIZER)}
