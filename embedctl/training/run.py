@@ -77,7 +77,8 @@ def train(
     identity = identity_of(settings, tokens.content_id)
     with lock(layout.lock(layout.run_folder)):
         done = finished(layout, identity)
-        if done:
+        # Of a finished run with an older step restored, --resume trains the rest again.
+        if done and not (plan.resume and files.head(layout.checkpoints).step != done.step):
             return Outcome(done.folder, done.manifest, made=False)
         start = _start(settings, layout, plan, identity, tokens.content_id)
         table = TokenTable(layout.tokens)
