@@ -1,0 +1,232 @@
+"""Stores: twice is once, what is found is nearest, and models are never mixed."""
+
+import json
+import multiprocessing
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import lancedb
+import numpy as np
+import pytest
+import torch
+
+from embedctl.checkpoint import files
+from embedctl.embedding.generation import generate
+from embedctl.loading import Loaded
+from embedctl.model.encoding import encode
+from embedctl.store.lance import LanceStore
+from embedctl.store.ledger import open_ledger
+from embedctl.store.protocol import Row
+from embedctl.store.search import search
+from embedctl.store.upsert import Tally, upsert
+from embedctl.tokens.tokenizer import encode_query
+from tests.conftest import Run, options, prepare, train
+from tests.test_embedding import vectors
+
+
+def stored(*more: str, max_steps: int = 2) -> Loaded:
+    loaded = prepare(*more)
+    train(loaded, max_steps=max_steps)
+    generate(loaded.settings.embedding, loaded.settings.compute, loaded.layout)
+    return loaded
+
+
+def bring(loaded: Loaded) -> Tally:
+    return upsert(loaded.settings.store, loaded.layout)
+
+
+def in_store(loaded: Loaded) -> dict[str, np.ndarray]:
+    table = lancedb.connect(str(loaded.layout.store)).open_table("main").to_arrow()
+    values = np.stack(table.column("vector").to_numpy())
+    return dict(zip(table.column("id").to_pylist(), values, strict=True))
+
+
+def test_the_store_holds_the_vectors_and_a_second_upsert_writes_nothing():
+    loaded = stored()
+
+    first, second = bring(loaded), bring(loaded)
+
+    ids, found = vectors(loaded)
+    assert (first.written, first.unchanged) == (len(ids), 0)
+    assert (second.written, second.unchanged) == (0, len(ids))
+    assert all(np.array_equal(in_store(loaded)[id_], found[row]) for row, id_ in enumerate(ids))
+    assert len(in_store(loaded)) == len(ids)
+
+
+def test_only_what_changed_is_written():
+    loaded = stored()
+    bring(loaded)
+    table = lancedb.connect(str(loaded.layout.store)).open_table("main")
+    table.delete("id = 'r1#0'")
+    table.update(where="id = 'r2#0'", values={"digest": "old"})
+
+    assert bring(loaded).written == 2
+    assert len(in_store(loaded)) == len(vectors(loaded)[0])
+
+
+def test_another_model_replaces_the_vectors():
+    loaded = stored()
+    bring(loaded)
+    train(loaded, resume=True, max_steps=4)
+    generate(loaded.settings.embedding, loaded.settings.compute, loaded.layout)
+
+    tally = bring(loaded)
+
+    ids, found = vectors(loaded)
+    assert tally.unchanged == 0
+    assert all(np.array_equal(in_store(loaded)[id_], found[row]) for row, id_ in enumerate(ids))
+
+
+def test_a_deleted_store_is_filled_again_and_status_sees_it(run: Run):
+    loaded = stored()
+    bring(loaded)
+    shutil.rmtree(loaded.layout.store)
+
+    before = json.loads(run(*options(), "--json", "status").out)[-1]
+    tally = bring(loaded)
+
+    assert before["state"] == "missing"
+    assert tally.unchanged == 0
+    assert json.loads(run(*options(), "--json", "status").out)[-1]["facts"]["vectors"] == tally.written
+
+
+def test_a_killed_upsert_is_finished_by_the_next():
+    loaded = stored()
+    script = (
+        "import os, signal, sys\n"
+        "from embedctl.store import lance\n"
+        "from embedctl.__main__ import main\n"
+        "real, calls = lance.LanceStore.write, []\n"
+        "def write(self, rows, *, model):\n"
+        "    real(self, rows, model=model)\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "lance.LanceStore.write = write\n"
+        "main()\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, *options(), "embed", "upsert", "--batch-size", "10"])
+
+    assert killed.returncode == -9
+    tally = bring(loaded)
+
+    ids, found = vectors(loaded)
+    assert (tally.written, tally.unchanged) == (len(ids) - 20, 20)
+    assert all(np.array_equal(in_store(loaded)[id_], found[row]) for row, id_ in enumerate(ids))
+
+
+def _merge(folder: str, offset: int) -> None:
+    store = LanceStore(Path(folder), "main", "t")
+    for first in range(0, 200, 20):
+        rows = [Row(f"r{n}", np.full(4, offset, np.float32), "d", {}) for n in range(first, first + 20)]
+        store.write(rows, model="m")
+
+
+def test_two_writers_at_once_leave_no_row_twice():
+    LanceStore(Path("store"), "main", "t").create(4)
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_merge, args=("store", n)) for n in (1, 2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    ids = lancedb.connect("store").open_table("main").to_arrow().column("id").to_pylist()
+    assert any(writer.exitcode == 0 for writer in writers)
+    assert len(ids) == len(set(ids)) == 200
+
+
+def test_search_shows_the_nearest_with_score_id_and_text(run: Run):
+    bring(stored(max_steps=20))
+    text = "The falcon number 8 shines slowly near the old candle. "
+
+    ran = run(*options(), "embed", "search", text, "-k", "3")
+    hits = json.loads(run(*options(), "--json", "embed", "search", text, "-k", "3").out)["hits"]
+
+    assert ran.code == 0
+    assert len(hits) == 3
+    for hit in hits:
+        assert f"{hit['score']:.3f}" in ran.out
+        assert hit["id"] in ran.out
+        assert " ".join(hit["metadata"]["text"].split())[:30] in " ".join(ran.out.split())
+
+
+def test_search_equals_exact_search():
+    loaded = stored("compute.precision=fp32", max_steps=10)
+    bring(loaded)
+    ids, values = vectors(loaded)
+    model = files.load_model(files.head(loaded.layout.checkpoints), torch.device("cpu"))
+    text = "what sings near river?"
+    asked = np.array(encode_query(model.tokenizer, text, model.frame, 24), dtype=np.uint32)
+    scores = values @ encode(model.encoder, [asked], dtype=torch.float32)[0]
+
+    settings = loaded.settings
+    found = search(text, 10, settings=settings.store, compute=settings.compute, layout=loaded.layout)
+
+    assert [hit.score for hit in found.hits] == pytest.approx(sorted(scores, reverse=True)[:10], abs=1e-5)
+    assert [hit.score for hit in found.hits] == pytest.approx([scores[ids.index(h.id)] for h in found.hits], abs=1e-5)
+
+
+def test_asking_before_there_is_anything_says_what_to_type(run: Run):
+    loaded = prepare()
+    none = run(*options(), "embed", "search", "river")
+    train(loaded, max_steps=1)
+    empty = run(*options(), "embed", "search", "river")
+    blank = run(*options(), "embed", "search", "  ")
+
+    assert (none.code, empty.code, blank.code) == (12, 12, 2)
+    assert "embedctl train" in none.err
+    assert "embedctl embed upsert" in empty.err
+
+
+def test_vectors_of_an_older_model_are_not_searched_with_a_newer(run: Run):
+    loaded = stored()
+    bring(loaded)
+    train(loaded, resume=True, max_steps=3)
+
+    ran = run(*options(), "embed", "search", "river")
+
+    assert ran.code == 12
+    assert "holds no vectors of the model at step 3" in ran.err
+
+
+def test_a_table_of_another_width_is_refused(run: Run):
+    loaded = stored()
+    LanceStore(loaded.layout.store, "main", "t").create(7)
+
+    ran = run(*options(), "embed", "upsert")
+
+    assert ran.code == 4
+    assert "holds vectors of 7 dimensions, these have 32" in ran.err
+
+
+def test_ids_are_never_taken_for_sql():
+    store = LanceStore(Path("store"), "main", "t")
+    store.create(2)
+    nasty = ["a'b", "'; DROP TABLE x; --", 'quo"te', "back\\slash", "ünïcode", "new\nline"]
+    store.write([Row(id_, np.ones(2, np.float32), f"d{n}", {}) for n, id_ in enumerate(nasty)], model="m")
+
+    assert store.known([*nasty, "missing"]) == {id_: f"d{n}" for n, id_ in enumerate(nasty)}
+    assert store.known(["x' OR '1'='1"]) == {}
+
+
+def test_the_ledger_remembers_and_forgets():
+    with open_ledger(Path("l.sqlite")) as ledger:
+        ledger.acknowledge("a", [("x", "1"), ("y", "2")])
+        ledger.acknowledge("b", [("x", "9")])
+        ledger.acknowledge("a", [("y", "3")])
+        ledger.finish("a", "content", 2)
+    with open_ledger(Path("l.sqlite")) as ledger:
+        assert ledger.known("a", ["x", "y", "z"]) == {"x": "1", "y": "3"}
+        assert ledger.finished("a") == ("content", 2)
+        assert ledger.finished("b") is None
+        ledger.forget("a")
+        assert (ledger.count("a"), ledger.count("b")) == (0, 1)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_the_batch_size_changes_nothing(size: int):
+    loaded = stored(f"store.batch_size={size}")
+
+    assert bring(loaded).written == len(vectors(loaded)[0]) == len(in_store(loaded))
