@@ -1,5 +1,6 @@
 """Pinecone, the managed store, through its own SDK with its retries off: one loop, ours, is in charge."""
 
+import dataclasses
 import json
 import logging
 import math
@@ -45,24 +46,24 @@ class PineconeStore:
         key: SecretStr | None,
         target: str,
         *,
-        controller: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises ``AuthError`` without a usable key. ``controller``: URL of the control plane, for tests."""
+        """Raises ``AuthError`` without a usable key."""
         self._settings = settings
         self.target = target
         self._sleep, self._now = sleep, now
-        self._client = _client(key, controller)
+        self._client = _client(key)
         self._opened: Any = None
+        self._dim: int | None = None
 
     @property
     def dim(self) -> int | None:
         index = self._index()
-        if index is None:
-            return None
-        dim = self._ask(lambda: index.describe_index_stats()).dimension
-        return None if dim is None else int(dim)
+        if self._dim is None and index is not None:
+            dim = self._ask(lambda: index.describe_index_stats()).dimension
+            self._dim = None if dim is None else int(dim)
+        return self._dim
 
     def count(self) -> int:
         index = self._index()
@@ -144,7 +145,7 @@ class PineconeStore:
                     host = self._ask(lambda: self._client.describe_index(self._settings.collection), missing=True).host
                 except Missing:
                     return None
-            self._opened = self._client.index(host=host)
+            self._opened = _without_retries(self._client.index(host=host))
         return self._opened
 
     def _ask(self, call: Callable[[], Answer], *, missing: bool = False) -> Answer:
@@ -187,7 +188,7 @@ class PineconeStore:
             self._sleep(wait)
 
 
-def _client(key: SecretStr | None, controller: str | None) -> Any:
+def _client(key: SecretStr | None) -> Any:
     text = key.get_secret_value().strip() if key else ""
     if not text:
         raise AuthError("PINECONE_API_KEY is not set", hint="put it into .env or the environment")
@@ -197,7 +198,23 @@ def _client(key: SecretStr | None, controller: str | None) -> Any:
         )
     from pinecone import Pinecone, RetryConfig
 
-    return Pinecone(api_key=text, host=controller, retry_config=RetryConfig(max_retries=0))
+    return Pinecone(api_key=text, retry_config=RetryConfig(max_retries=0))
+
+
+def _without_retries(index: Any) -> Any:
+    """The same index with one attempt per call.
+
+    ``Pinecone(retry_config=…)`` reaches the control plane alone: 10.2 gives its indexes the default of three
+    retries, which sleep for themselves and switch themselves off in a long outage. There is no public way in.
+    """
+    from pinecone import RetryConfig
+    from pinecone._internal.constants import DATA_PLANE_API_VERSION
+    from pinecone._internal.http_client import HTTPClient
+
+    once = dataclasses.replace(index._config, retry_config=RetryConfig(max_retries=0))
+    index._http.close()
+    index._http = HTTPClient(once, DATA_PLANE_API_VERSION)
+    return index
 
 
 def _explain(fault: Any, target: str) -> EmbedctlError:
