@@ -108,14 +108,15 @@ def _explain(fault: BaseException, what: str) -> EmbedctlError | None:
     import httpx
     from huggingface_hub import errors
 
+    # datasets drops the cause of this one and keeps the sentence.
+    if isinstance(fault, datasets.exceptions.DatasetNotFoundError) and "gated dataset" in str(fault):
+        return AuthError(f"{what} needs permission", hint="ask for it on the Hub, then set HF_TOKEN")
     for cause in _causes(fault):
-        if isinstance(cause, errors.GatedRepoError):
-            return AuthError(f"{what} needs permission", hint="ask for it on the Hub, then set HF_TOKEN")
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status in (401, 403):
             return AuthError(f"the Hub refuses {what} (HTTP {status})", hint="check the name, then set HF_TOKEN")
-        if isinstance(cause, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
-            return NotFoundError(f"the Hub has no {what}", hint="check data.revision")
+        if status == 404:
+            return NotFoundError(f"the Hub has no {what}, or not all of it", hint="check data.revision")
     if isinstance(fault, datasets.exceptions.DatasetNotFoundError | FileNotFoundError | ValueError):
         return NotFoundError(f"the Hub has no {what}", hint="check data.revision")
     if isinstance(fault, RuntimeError) and "scripts are no longer supported" in str(fault):
