@@ -21,6 +21,7 @@ from embedctl.store import upsert as upserting
 from embedctl.store.upsert import Tally
 from embedctl.tokens import tokenization
 from embedctl.training import run as training
+from embedctl.training import starting
 
 State = Literal["up to date", "stale", "missing", "unfinished", "damaged"]
 
@@ -95,7 +96,7 @@ def stages(loaded: Loaded) -> list[Stage]:
             lambda: tokenization.recipe_of(settings.tokens, held),
             lambda watch: tokenization.tokenize(settings.tokens, layout, held_percent=held, watch=watch),
         ),
-        Stage("train", "checkpoint", layout.checkpoints, ("tokens",), lambda: training.recipe_of(settings), make_run),
+        Stage("train", "checkpoint", layout.checkpoints, ("tokens",), lambda: starting.recipe_of(settings), make_run),
         Stage(
             "eval",
             "evaluation",

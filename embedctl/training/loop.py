@@ -50,14 +50,6 @@ def rate_share(number: int, total: int, settings: TrainingSettings) -> float:
     return 1 - done if settings.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
 
 
-def make_optimizer(encoder: Encoder, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices alone, as norms and biases have no scale to spare."""
-    matrices = [p for p in encoder.parameters() if p.dim() >= 2]
-    vectors = [p for p in encoder.parameters() if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
-
-
 def steps(
     encoder: Encoder,
     optimizer: torch.optim.Optimizer,

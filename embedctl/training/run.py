@@ -3,28 +3,27 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from pydantic import JsonValue
 
 from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import lock, write_file
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.outcome import Outcome
 from embedctl.checkpoint import files, retention
-from embedctl.checkpoint.files import Checkpoint, Tensors
-from embedctl.errors import ArtifactError, ConfigError, DivergedError, Interrupted, NotFoundError
+from embedctl.checkpoint.files import Checkpoint
+from embedctl.errors import DivergedError, Interrupted
 from embedctl.evaluation.retrieval import Task, evaluate_model, held_task
 from embedctl.memory.host import process_rss_bytes
-from embedctl.model.encoder import Encoder, Shape, initialise
+from embedctl.model.encoder import Shape, initialise
 from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import Secrets, Settings
 from embedctl.template import config_text
 from embedctl.tokens.shards import TokenTable
-from embedctl.training import loop
+from embedctl.training import loop, starting
 from embedctl.training.loop import Step
+from embedctl.training.optimizer import load_optimizer, make_optimizer, optimizer_tensors
 from embedctl.training.pairs import PairStream
 from embedctl.training.stopping import between_steps
 from embedctl.training.tracking import Tracking
@@ -32,9 +31,6 @@ from embedctl.training.tracking import Tracking
 CONFIG = "config.toml"
 
 _log = logging.getLogger(__name__)
-
-# Settings that change how a run is watched or how much it holds at a time, not what it computes.
-_WATCHING = {"log_every_steps", "evaluate_every_steps", "tensorboard", "wandb_project", "chunk_pairs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +41,6 @@ class Plan:
     max_steps: int | None = None
 
 
-def recipe_of(settings: Settings) -> dict[str, JsonValue]:
-    """The settings on which the weights depend."""
-    return {
-        "model": settings.model.model_dump(mode="json"),
-        "training": settings.training.model_dump(mode="json", exclude=_WATCHING),
-        "precision": settings.compute.precision,
-        "seed": settings.project.seed,
-    }
-
-
-def finished(layout: Layout, identity: str) -> Checkpoint | None:
-    """The last checkpoint of the run, if the run was made from the same things and is at its end."""
-    found = files.scan(layout.checkpoints)
-    done = [c for c in found if c.manifest.fingerprint == identity and c.step == c.manifest.facts.get("total_steps")]
-    return done[-1] if done else None
-
-
-def identity_of(settings: Settings, tokens_id: str) -> str:
-    return manifest.fingerprint("checkpoint", {"tokens": tokens_id}, recipe_of(settings))
-
-
 def train(
     settings: Settings, layout: Layout, plan: Plan, *, secrets: Secrets | None = None, watch: Watch = unwatched
 ) -> Outcome:
@@ -74,13 +49,13 @@ def train(
     A run that stands there with other settings is set aside, not overwritten.
     """
     tokens = manifest.read(layout.tokens, "tokens")
-    identity = identity_of(settings, tokens.content_id)
+    identity = starting.identity_of(settings, tokens.content_id)
     with lock(layout.lock(layout.run_folder)):
-        done = finished(layout, identity)
+        done = starting.finished(layout, identity)
         # Of a finished run with an older step restored, --resume trains the rest again.
         if done and not (plan.resume and files.head(layout.checkpoints).step != done.step):
             return Outcome(done.folder, done.manifest, made=False)
-        start = _start(settings, layout, plan, identity, tokens.content_id)
+        start = starting.starting_point(settings, layout, identity, tokens.content_id, resume=plan.resume)
         table = TokenTable(layout.tokens)
         run = _Run(settings, layout, table, start, secrets or Secrets(), watch)
         try:
@@ -88,46 +63,6 @@ def train(
         finally:
             run.tracking.close()
     return Outcome(last.folder, last.manifest, made=True)
-
-
-def _start(settings: Settings, layout: Layout, plan: Plan, identity: str, tokens_id: str) -> Checkpoint | None:
-    """The checkpoint to go on from; ``None`` for a fresh run."""
-    exists = bool(files.scan(layout.checkpoints))
-    if plan.resume:
-        if not exists:
-            raise NotFoundError(
-                f"no run to resume at {layout.run_folder}", hint="run `embedctl train` without --resume"
-            )
-        start = files.newest_good(layout.checkpoints)
-        _refuse_other(settings, start, tokens_id)
-        return start
-    if exists:
-        head = files.head(layout.checkpoints)
-        if head.manifest.fingerprint == identity:
-            raise ConfigError(
-                f"run {layout.run!r} stands at step {head.step} of {head.manifest.facts.get('total_steps')}",
-                hint="embedctl train --resume goes on; --set project.run=NAME starts another run",
-            )
-        _set_aside(layout.run_folder)
-    return None
-
-
-def _refuse_other(settings: Settings, start: Checkpoint, tokens_id: str) -> None:
-    why = manifest.difference(start.manifest, {"tokens": tokens_id}, recipe_of(settings))
-    if why:
-        raise ArtifactError(
-            f"the checkpoint at step {start.step} was made otherwise: {why}",
-            hint="set these back to resume, or run `embedctl train` without --resume: the old run is kept aside",
-        )
-
-
-def _set_aside(folder: Path) -> None:
-    number = 1
-    while folder.with_name(f"{folder.name}.old-{number}").exists():
-        number += 1
-    aside = folder.with_name(f"{folder.name}.old-{number}")
-    folder.rename(aside)
-    _log.warning("run %s was made with other settings or data; kept as %s", folder.name, aside)
 
 
 class _Run:
@@ -149,10 +84,10 @@ class _Run:
         self._stream = PairStream(table, training, seed=settings.project.seed)
         self._total = loop.total_steps(self._stream, training)
         self._encoder = initialise(_shape(settings, table), settings.project.seed).to(self._device)
-        self._optimizer = loop.make_optimizer(self._encoder, training)
+        self._optimizer = make_optimizer(self._encoder, training)
         self._task: Task | None = held_task(table, settings.evaluation, seed=settings.project.seed)
         self._tokenizer_json = (table.folder / "tokenizer.json").read_bytes()
-        self._recipe = recipe_of(settings)
+        self._recipe = starting.recipe_of(settings)
         self._saved = start
         self._after = start.step if start else 0
         self._seen_tokens = 0
@@ -263,7 +198,7 @@ class _Run:
             self._layout.checkpoints,
             number,
             encoder=self._encoder,
-            optimizer=_optimizer_tensors(self._encoder, self._optimizer),
+            optimizer=optimizer_tensors(self._encoder, self._optimizer),
             tokenizer_json=self._tokenizer_json,
             config={
                 "query_max_tokens": self._table.manifest.settings["query_max_tokens"],
@@ -292,7 +227,7 @@ class _Run:
     def _restore(self, start: Checkpoint) -> None:
         state = files.read_json(start, files.STATE)
         files.load_weights(start, self._encoder)
-        _load_optimizer(self._encoder, self._optimizer, files.read_tensors(start, files.OPTIMIZER))
+        load_optimizer(self._encoder, self._optimizer, files.read_tensors(start, files.OPTIMIZER))
         self._seen_tokens = int(state["tokens"])
         self._chunk_pairs = min(self._chunk_pairs, int(state["chunk_pairs"]))
         if state["threads"] != torch.get_num_threads():
@@ -319,23 +254,3 @@ def _shape(settings: Settings, table: TokenTable) -> Shape:
 def _memory_bytes(device: torch.device) -> int:
     """What this process holds: of the GPU where it computes there, else of the host."""
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else process_rss_bytes()
-
-
-def _optimizer_tensors(encoder: Encoder, optimizer: torch.optim.Optimizer) -> Tensors:
-    tensors: Tensors = {}
-    for name, weight in encoder.named_parameters():
-        for key, value in optimizer.state.get(weight, {}).items():
-            tensors[f"{name}/{key}"] = value.detach().cpu().contiguous()
-    return tensors
-
-
-def _load_optimizer(encoder: Encoder, optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    if not tensors:
-        return  # step 0: nothing has been averaged yet
-    for name, weight in encoder.named_parameters():
-        own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
-        if not own:
-            raise ArtifactError(f"the optimizer state of {name} is missing from the checkpoint")
-        optimizer.state[weight] = {
-            key: value if key == "step" else value.to(weight.device) for key, value in own.items()
-        }

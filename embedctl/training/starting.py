@@ -1,0 +1,81 @@
+"""What a run is made from, and with that where it starts: afresh, or from a checkpoint."""
+
+import logging
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from embedctl.artifacts import manifest
+from embedctl.artifacts.layout import Layout
+from embedctl.checkpoint import files
+from embedctl.checkpoint.files import Checkpoint
+from embedctl.errors import ArtifactError, ConfigError, NotFoundError
+from embedctl.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+# Settings that change how a run is watched or how much it holds at a time, not what it computes.
+_WATCHING = {"log_every_steps", "evaluate_every_steps", "tensorboard", "wandb_project", "chunk_pairs"}
+
+
+def recipe_of(settings: Settings) -> dict[str, JsonValue]:
+    """The settings on which the weights depend."""
+    return {
+        "model": settings.model.model_dump(mode="json"),
+        "training": settings.training.model_dump(mode="json", exclude=_WATCHING),
+        "precision": settings.compute.precision,
+        "seed": settings.project.seed,
+    }
+
+
+def finished(layout: Layout, identity: str) -> Checkpoint | None:
+    """The last checkpoint of the run, if the run was made from the same things and is at its end."""
+    found = files.scan(layout.checkpoints)
+    done = [c for c in found if c.manifest.fingerprint == identity and c.step == c.manifest.facts.get("total_steps")]
+    return done[-1] if done else None
+
+
+def identity_of(settings: Settings, tokens_id: str) -> str:
+    return manifest.fingerprint("checkpoint", {"tokens": tokens_id}, recipe_of(settings))
+
+
+def starting_point(
+    settings: Settings, layout: Layout, identity: str, tokens_id: str, *, resume: bool
+) -> Checkpoint | None:
+    """The checkpoint to go on from; ``None`` for a fresh run."""
+    exists = bool(files.scan(layout.checkpoints))
+    if resume:
+        if not exists:
+            raise NotFoundError(
+                f"no run to resume at {layout.run_folder}", hint="run `embedctl train` without --resume"
+            )
+        start = files.newest_good(layout.checkpoints)
+        _refuse_other(settings, start, tokens_id)
+        return start
+    if exists:
+        head = files.head(layout.checkpoints)
+        if head.manifest.fingerprint == identity:
+            raise ConfigError(
+                f"run {layout.run!r} stands at step {head.step} of {head.manifest.facts.get('total_steps')}",
+                hint="embedctl train --resume goes on; --set project.run=NAME starts another run",
+            )
+        _set_aside(layout.run_folder)
+    return None
+
+
+def _refuse_other(settings: Settings, start: Checkpoint, tokens_id: str) -> None:
+    why = manifest.difference(start.manifest, {"tokens": tokens_id}, recipe_of(settings))
+    if why:
+        raise ArtifactError(
+            f"the checkpoint at step {start.step} was made otherwise: {why}",
+            hint="set these back to resume, or run `embedctl train` without --resume: the old run is kept aside",
+        )
+
+
+def _set_aside(folder: Path) -> None:
+    number = 1
+    while folder.with_name(f"{folder.name}.old-{number}").exists():
+        number += 1
+    aside = folder.with_name(f"{folder.name}.old-{number}")
+    folder.rename(aside)
+    _log.warning("run %s was made with other settings or data; kept as %s", folder.name, aside)
