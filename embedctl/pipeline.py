@@ -129,9 +129,9 @@ def standing_of_store(loaded: Loaded, vectors: Standing) -> StoreStanding:
         return StoreStanding("missing", "", 0)
     content, count = done
     if vectors.manifest is None or vectors.manifest.content_id != content:
-        return StoreStanding("stale", "made from another vectors", count)
+        return StoreStanding("stale", "it holds other vectors", count)
     if vectors.state != "up to date":
-        return StoreStanding("stale", "vectors is not up to date", count)
+        return StoreStanding("stale", "vectors are not up to date", count)
     return StoreStanding("up to date", "", count)
 
 

@@ -86,7 +86,7 @@ def difference(found: Manifest, parents: Mapping[str, str | None], settings: Map
     """
     for kind, content in parents.items():
         if found.parents.get(kind) != content:
-            return f"made from another {kind}"
+            return f"made before the {kind} changed"
     now, then = _flat(settings), _flat(found.settings)
     changed = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
     shown = [f"{key}: {then.get(key)} → {now.get(key)}" for key in changed[:_DIFFERENCES_SHOWN]]

@@ -60,6 +60,8 @@ def watch(
 def _frame(gpus: "Sequence[GpuReading]", host: "HostReading", alert: float) -> Any:
     from rich.console import Group
 
+    from embedctl.memory.host import process_name
+
     parts: list[Any] = []
     if gpus:
         columns = ["GPU", "name", "memory", "", "busy", "°C", "W"]
@@ -76,9 +78,14 @@ def _frame(gpus: "Sequence[GpuReading]", host: "HostReading", alert: float) -> A
             for gpu in gpus
         ]
         parts.append(render.drawn_table(columns, rows, right=("busy", "°C", "W")))
-        owned = [[gpu.index, p.pid, render.size(p.memory_used_bytes)] for gpu in gpus for p in gpu.processes]
+        owned = [
+            [gpu.index, str(p.pid), process_name(p.pid), render.size(p.memory_used_bytes)]
+            for gpu in gpus
+            for p in gpu.processes
+        ]
         if owned:
-            parts.append(render.drawn_table(["GPU", "process", "memory"], owned, right=("memory",)))
+            columns = ["GPU", "process", "name", "memory"]
+            parts.append(render.drawn_table(columns, owned, right=("process", "memory")))
     used, total = host.memory_used_bytes, host.memory_total_bytes
     rows = [["host", _bar(used, total, alert), _of(used, total), f"{host.cpu_percent:.0f} %"]]
     if host.swap_total_bytes:

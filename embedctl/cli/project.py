@@ -97,7 +97,7 @@ def _closing_table(loaded: "Loaded", outcomes: "list[tuple[str, Outcome, float]]
             _state("made" if o.made else "up to date"),
             show.counts_of(o.manifest.facts, _FACTS[o.manifest.kind]),
             f"{seconds:.1f} s" if o.made else "",
-            _inside(o.folder, loaded),
+            _where(o.manifest.kind, o.folder, loaded),
         ]
         for name, o, seconds in outcomes
     ]
@@ -156,7 +156,7 @@ def status(context: typer.Context) -> None:
             render.colored(s.state, _STYLES[s.state]),
             show.counts_of(s.manifest.facts, _FACTS[s.stage.kind]) if s.manifest else "",
             ", ".join(s.stage.parents) or "source",
-            s.why or _inside(s.stage.folder, loaded),
+            s.why or _where(s.stage.kind, s.stage.folder, loaded),
         ]
         for s in found
     ]
@@ -167,6 +167,11 @@ def status(context: typer.Context) -> None:
     render.table(columns, rows, title=f"In {show.short(loaded.layout.root)}:")
     behind = sum(state != "up to date" for state in (*(s.state for s in found), store.state))
     render.line(f"embedctl run brings {behind} up to date" if behind else "everything is up to date")
+
+
+def _where(kind: str, folder: Path, loaded: "Loaded") -> str:
+    """A checkpoint lies deep in its run; the run is what one looks for."""
+    return _inside(loaded.layout.run_folder if kind == "checkpoint" else folder, loaded)
 
 
 def _inside(folder: Path, loaded: "Loaded") -> str:

@@ -48,6 +48,14 @@ def process_rss_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def process_name(pid: int) -> str | None:
+    """What a process is called; ``None`` if it is gone, or outside of this container."""
+    try:
+        return str(psutil.Process(pid).name())
+    except psutil.Error:
+        return None
+
+
 def _container_limit() -> tuple[int, int] | None:
     """(used, limit) of the control group, if it has a limit."""
     for limit_file, used_file in _CGROUP_FILES:

@@ -68,7 +68,8 @@ def upsert(
 def target_of(settings: StoreSettings, layout: Layout) -> str:
     """The name of the collection in the ledger, without opening the store."""
     if settings.kind == "lancedb":
-        return f"lancedb:{layout.store.resolve()}#{settings.collection}"
+        # Without the folder: the ledger lies beside it, and the workspace may be moved.
+        return f"lancedb:{settings.collection}"
     return f"pinecone:{settings.host or settings.collection}/{settings.namespace}"
 
 
