@@ -1,6 +1,7 @@
 """``python -m embedctl``, and the entry point of the command."""
 
 import os
+import signal
 import sys
 
 # Read by the numerical libraries when they are loaded, so set before anything else; the user's own values win.
@@ -20,6 +21,9 @@ def main() -> None:
 
         sys.stdout.write(f"embedctl {version('embedctl')}\n")
         return
+    # Until the command line takes the signal over, Ctrl-C ends the process quietly, without Python's traceback.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from embedctl.cli.app import main as run

@@ -108,3 +108,9 @@ class Interrupted(BaseException):
     @property
     def name(self) -> str:
         return signal.Signals(self.number).name.lower()
+
+
+def stopping_signals() -> list[signal.Signals]:
+    """The signals that ask a command to stop: INT, TERM, and HUP unless ``nohup`` has it ignored."""
+    known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [s for s in known if s.name != "SIGHUP" or signal.getsignal(s) is not signal.SIG_IGN]

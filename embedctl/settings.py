@@ -4,13 +4,21 @@ Each room takes its own section, never the whole tree. Units stand in the names;
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 Name = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Severity = Literal["low", "medium", "high", "critical"]
+
+
+def _unset(value: object) -> object:
+    return None if value == "" else value
+
+
+# ``Path("")`` would be the working folder; an empty value in a file or a variable means that none is given.
+OptionalPath = Annotated[Path | None, BeforeValidator(_unset)]
 
 
 class Section(BaseModel):
@@ -34,7 +42,7 @@ class DataSettings(Section):
     source: Literal["local", "pubmedqa", "openwebtext"] = Field(
         "local", description="local: your files; pubmedqa, openwebtext: streamed from the Hugging Face Hub."
     )
-    path: Path | None = Field(
+    path: OptionalPath = Field(
         None,
         description="File or folder of .txt, .md, .jsonl, .csv or .parquet; with pubmedqa a local ori_pqal.json(.gz).",
     )
@@ -59,7 +67,7 @@ class ValidationSettings(Section):
 class TokensSettings(Section):
     """How text becomes token ids."""
 
-    tokenizer: Path | None = Field(None, description="A tokenizer.json to use; unset: train one on the corpus.")
+    tokenizer: OptionalPath = Field(None, description="A tokenizer.json to use; unset: train one on the corpus.")
     algorithm: Literal["bpe", "wordpiece"] = Field("bpe", description="What to train; bpe is byte-level.")
     vocabulary_size: int = Field(16_384, ge=300, description="Upper limit of the trained vocabulary, in tokens.")
     lowercase: bool = Field(False, description="Fold case before tokenizing (trained tokenizers only).")
@@ -138,7 +146,7 @@ class EvaluationSettings(Section):
         20_000, ge=0, description="Largest number of records searched: the held ones and a sample of the rest; 0: all."
     )
     recall_at: tuple[int, ...] = Field((1, 10, 100), min_length=1, description="Cut-offs k of recall@k.")
-    similarity_file: Path | None = Field(
+    similarity_file: OptionalPath = Field(
         None, description="Scored sentence pairs (.csv, .tsv, .jsonl: sentence1, sentence2, score) for Spearman."
     )
 

@@ -13,7 +13,7 @@ import typer
 from embedctl.cli import checkpoint, config, data, doctor, embed, mem, model, project, quality, render, training
 from embedctl.cli.context import Invocation
 from embedctl.cli.faults import translate
-from embedctl.errors import EmbedctlError, Interrupted
+from embedctl.errors import EmbedctlError, Interrupted, stopping_signals
 
 app = typer.Typer(
     name="embedctl",
@@ -91,16 +91,20 @@ def hoist(arguments: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """Turn INT, TERM and HUP into :class:`Interrupted`, which unwinds and leaves no half-written artifact."""
+def _signals() -> Iterator[list[int]]:
+    """Turn INT, TERM and HUP into :class:`Interrupted`, which unwinds and leaves no half-written artifact.
+
+    Yields the signals that came: code of libraries may swallow the exception and stumble over something else.
+    """
+    came: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
         raise Interrupted(number)
 
-    wanted = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.signal(number, stop) for number in wanted}
+    before = {number: signal.signal(number, stop) for number in stopping_signals()}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -109,20 +113,25 @@ def _signals() -> Iterator[None]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; an expected failure becomes a line on stderr and an exit code."""
     words = hoist(sys.argv[1:] if arguments is None else arguments)
-    as_json = "--json" in words
-    try:
-        with _signals():
+    with _signals() as came:
+        try:
             app(args=words, prog_name="embedctl")
-    except (EmbedctlError, Interrupted) as fault:
-        render.error(fault, as_json=as_json)
-        sys.exit(fault.exit_code)
-    except BrokenPipeError:
-        # The reader went away (`| head`). Nothing more can be said on stdout.
-        sys.stdout = None
-        sys.exit(141)
-    except BaseException as fault:
-        known = translate(fault)
-        if known is None:
+        except SystemExit:
             raise
-        render.error(known, as_json=as_json)
-        sys.exit(known.exit_code)
+        except BrokenPipeError:
+            # The reader went away (`| head`). Nothing more can be said on stdout.
+            sys.stdout = None
+            sys.exit(141)
+        except BaseException as fault:
+            known = _explain(fault, came)
+            if known is None:
+                raise
+            render.error(known, as_json="--json" in words)
+            sys.exit(known.exit_code)
+
+
+def _explain(fault: BaseException, signals: Sequence[int]) -> EmbedctlError | Interrupted | None:
+    """What to tell of ``fault``; ``None`` if it is a bug."""
+    if isinstance(fault, EmbedctlError | Interrupted):
+        return fault
+    return Interrupted(signals[0]) if signals else translate(fault)

@@ -1,9 +1,10 @@
 """Failures that the operating system or a library raises, in embedctl's own words."""
 
 import errno
+import re
 import sqlite3
 
-from embedctl.errors import EmbedctlError, OutOfMemory, StorageError
+from embedctl.errors import ArtifactError, EmbedctlError, OutOfMemory, StorageError
 
 _STORAGE = {
     errno.ENOSPC: "the disk is full",
@@ -25,9 +26,25 @@ def translate(fault: BaseException) -> EmbedctlError | None:
         return OutOfMemory(
             "out of memory", hint="lower training.chunk_pairs, embedding.batch_tokens or tokens.max_tokens"
         )
-    text = str(fault)
-    if "No space left on device" in text or (isinstance(fault, sqlite3.Error) and "disk is full" in text):
+    if isinstance(fault, sqlite3.Error):
+        return _database(fault)
+    # Libraries written in Rust put the system's error into their sentence.
+    inside = re.search(r"\(os error (\d+)\)", str(fault))
+    if inside and int(inside[1]) in _STORAGE:
+        return _storage(_STORAGE[int(inside[1])], None)
+    if "No space left on device" in str(fault):
         return _storage(_STORAGE[errno.ENOSPC], None)
+    return None
+
+
+def _database(fault: sqlite3.Error) -> EmbedctlError | None:
+    code = getattr(fault, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        return _storage(f"the ledger cannot be written ({fault})", None)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return ArtifactError(
+            f"the ledger is damaged ({fault})", hint="remove the workspace's ledger folder; upsert then sends all again"
+        )
     return None
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from embedctl.errors import stopping_signals
+
 
 class Stop:
     """Whether a signal has asked the run to end, and which."""
@@ -21,14 +23,13 @@ def between_steps() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    wanted = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
     def note(number: int, frame: FrameType | None) -> None:
         stop.number = number
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    before = {number: signal.signal(number, note) for number in wanted}
+    before = {number: signal.signal(number, note) for number in stopping_signals()}
     try:
         yield stop
     finally:
