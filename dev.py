@@ -37,6 +37,8 @@ def demo(arguments: list[str]) -> None:
     run(*embedctl, "run", *arguments)
     print(f'\n$ embedctl --config examples/pubmedqa/config.toml embed search "{QUESTION}" -k 3', flush=True)
     run(*embedctl, "embed", "search", QUESTION, "-k", "3")
+    activate = VENV.name + (r"\Scripts\activate" if os.name == "nt" else "/bin/activate")
+    print(f"To type embedctl yourself: {'' if os.name == 'nt' else '. '}{activate}")
 
 
 def test(arguments: list[str]) -> None:

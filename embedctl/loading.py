@@ -230,7 +230,9 @@ def _validate(merged: dict[str, Any], origins: Mapping[str, str]) -> Settings:
             node = node.get(part) if isinstance(node, dict) else None
         shown = f", got {node!r}" if isinstance(node, str | int | float | bool) else ""
         reason = first["msg"].removeprefix("Value error, ")
-        where = origins.get(dotted) or next((o for key, o in origins.items() if key.startswith(f"{dotted}.")), "")
+        # Two keys of a section may disagree: name where the one came from that is not a default.
+        below = {origin for key, origin in origins.items() if key.startswith(f"{dotted}.")}
+        where = origins.get(dotted) or next(iter(sorted(below - {"default"})), "default")
         raise ConfigError(
             f"{where}: {dotted}: {reason[:1].lower() + reason[1:]}{shown}",
             hint=f"embedctl config show {dotted.split('.')[0]} shows the section",

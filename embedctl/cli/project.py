@@ -119,12 +119,8 @@ def _state(word: str) -> Any:
 def _closing_words(context: typer.Context, loaded: "Loaded", seconds: float) -> None:
     config = f"--config {show.short(loaded.file)} " if loaded.file and invocation(context).config else ""
     render.line(f"Done in {seconds:.1f} s. Next:")
-    for command, meaning in (
-        ('embed search "what you look for"', "ask the store"),
-        ("status", "what is there, and what is stale"),
-        ("model export", "take the model to sentence-transformers"),
-    ):
-        render.line(f"  embedctl {config}{command}   # {meaning}")
+    for command in ('embed search "your question"', "status", "model export"):
+        render.line(f"  embedctl {config}{command}")
 
 
 def status(context: typer.Context) -> None:

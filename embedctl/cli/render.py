@@ -175,37 +175,45 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Watch]:
         return
     from rich import progress as bars
 
+    out = console(stderr=True)
     drawn = bars.Progress(
         bars.TextColumn("{task.description:<9}"),
-        bars.BarColumn(bar_width=24),
+        bars.BarColumn(bar_width=24 if out.width >= 100 else 8),
         bars.TextColumn("{task.fields[count]}"),
         bars.TextColumn("{task.fields[detail]}", style="cyan"),
-        bars.TimeElapsedColumn(),
-        bars.TextColumn("left", style="dim"),
-        bars.TimeRemainingColumn(),
-        console=console(stderr=True),
-        transient=False,
+        bars.TextColumn("{task.fields[clock]}", style="yellow"),
+        console=out,
     )
     with drawn:
         _live_console = drawn.console
-        task = drawn.add_task(title, total=None, count="", detail="")
+        task = drawn.add_task(title, total=None, count="", detail="", clock="")
 
         def watch(tick: Tick) -> None:
             of = f"{tick.done:,}/{tick.total:,}" if tick.total is not None else f"{tick.done:,}"
-            speed = drawn.tasks[0].speed
-            rate = f" {speed:,.0f}/s" if speed and "rate" not in tick.detail else ""
+            now = drawn.tasks[0]
+            rate = f" {now.speed:,.0f}/s" if now.speed and "rate" not in tick.detail else ""
+            left = now.time_remaining
             drawn.update(
                 task,
                 completed=tick.done,
                 total=tick.total,
                 count=f"{of} {tick.unit}{rate}",
                 detail=_details(tick.detail),
+                clock=_clock(now.elapsed or 0) if left is None else f"{_clock(left)} left",
             )
 
         try:
             yield watch
+            done = drawn.tasks[0]
+            # A source that cannot be counted beforehand has its total only now.
+            drawn.update(task, total=done.completed, clock=f"in {_clock(done.elapsed or 0)}")
         finally:
             _live_console = None
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
 class _PlainLines:
@@ -226,4 +234,5 @@ class _PlainLines:
 
 
 def _details(detail: Mapping[str, str]) -> str:
-    return "  ".join(f"{name} {value}" for name, value in detail.items())
+    # Rates and memory explain themselves by their units.
+    return "  ".join(value if name in ("rate", "memory") else f"{name} {value}" for name, value in detail.items())

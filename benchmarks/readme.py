@@ -1,0 +1,24 @@
+"""Put the figures of benchmarks/results into the README: python -m benchmarks.readme"""
+
+import json
+import re
+from pathlib import Path
+
+from benchmarks import demo, kills
+
+README = Path(__file__).parent.parent / "README.md"
+SHOWN = {demo.RESULT: demo.tables, kills.RESULT: kills.sentence}
+
+
+def filled(text: str) -> str:
+    """The README with the figures of today's result files between their marks."""
+    for path, show in SHOWN.items():
+        mark = f"<!-- benchmarks/results/{path.name} -->"
+        block = f"{mark}\n\n{show(json.loads(path.read_text(encoding='utf-8')))}\n\n<!-- end -->"
+        text, count = re.subn(f"{re.escape(mark)}.*?<!-- end -->", lambda _, block=block: block, text, flags=re.DOTALL)
+        assert count == 1, mark
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
