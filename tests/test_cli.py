@@ -102,11 +102,16 @@ def test_shells_complete_commands(shell: str) -> None:
     assert "prune" not in done.stdout
 
 
-def test_a_shell_gets_its_completion_script(run: Run) -> None:
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_completion_script(shell: str) -> None:
+    # What --show-completion prints; that option first looks for the shell that it was typed into.
     done = subprocess.run(
-        [Path(sys.executable).parent / "embedctl", "--show-completion", "bash"], capture_output=True, text=True
+        [Path(sys.executable).parent / "embedctl"],
+        env={**os.environ, "_EMBEDCTL_COMPLETE": f"source_{shell}"},
+        capture_output=True,
+        text=True,
     )
-    assert (done.returncode, "_EMBEDCTL_COMPLETE=complete_bash" in done.stdout) == (0, True)
+    assert (done.returncode, f"complete_{shell}" in done.stdout) == (0, True)
 
 
 @pytest.mark.parametrize(
