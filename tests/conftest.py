@@ -1,6 +1,7 @@
 """What tests share: a clean environment, the command run as a user would, tiny real artifacts."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,3 +139,16 @@ def state(loaded: Loaded) -> dict[str, str]:
 
     manifest = files.head(loaded.layout.checkpoints).manifest
     return {name: manifest.files[name].sha256 for name in (files.WEIGHTS, files.OPTIMIZER)}
+
+
+@pytest.fixture
+def finished(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
+    """The workspace of a finished tiny project in the working folder; made once for all tests."""
+    made = tmp_path_factory.getbasetemp() / "finished"
+    if not made.exists():
+        write_corpus(Path("text"))
+        assert run(*options(), "run").code == 0
+        shutil.copytree(Path(), made)
+    else:
+        shutil.copytree(made, Path(), dirs_exist_ok=True)
+    return Path("ws")

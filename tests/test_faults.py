@@ -34,19 +34,6 @@ WRITERS: dict[str, tuple[str, ...]] = {
 SEARCH = "embed search falcon"
 
 
-@pytest.fixture
-def finished(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
-    """The workspace of a finished project, made once for all tests of this file."""
-    made = tmp_path_factory.getbasetemp() / "faults"
-    if not made.exists():
-        write_corpus(Path("text"))
-        assert run(*options(), "run").code == 0
-        shutil.copytree(Path(), made)
-    else:
-        shutil.copytree(made, Path(), dirs_exist_ok=True)
-    return Path("ws")
-
-
 def artifacts(workspace: Path) -> dict[str, str]:
     """The content of every file that is not a lock, a log or the ledger's own."""
     return {

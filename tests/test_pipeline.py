@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -69,9 +68,8 @@ def test_run_does_the_whole_job_and_the_second_time_nothing(run: Run) -> None:
     ],
 )
 def test_status_names_what_a_changed_setting_makes_stale(
-    tmp_path_factory: pytest.TempPathFactory, run: Run, setting: str, stale: dict[str, str]
+    finished: Path, run: Run, setting: str, stale: dict[str, str]
 ) -> None:
-    _once(tmp_path_factory, run)
     found = states(run, setting)
     first = next(iter(stale))
     behind = [kind for kind in STEPS if found[kind][0] != "up to date"]
@@ -82,17 +80,6 @@ def test_status_names_what_a_changed_setting_makes_stale(
         assert why in found[kind][0] + found[kind][1], (kind, found[kind])
     if first not in ("evaluation", "store"):
         assert found["store"][0] == "stale"
-
-
-def _once(factory: pytest.TempPathFactory, run: Run) -> None:
-    """A finished project, made once for all tests of this file, in the working folder."""
-    made = factory.getbasetemp() / "finished"
-    if not made.exists():
-        write_corpus(Path("text"))
-        assert run(*options(), "run").code == 0
-        shutil.copytree(Path(), made)
-    else:
-        shutil.copytree(made, Path(), dirs_exist_ok=True)
 
 
 def test_a_changed_setting_is_made_good_by_run_and_only_from_there_on(run: Run) -> None:
