@@ -158,6 +158,18 @@ def test_a_failure_is_two_lines_for_people_and_one_object_for_programs(
     assert answer["message"] in told.err.replace("\n", " ") or answer["message"] in told.err
 
 
+def test_a_bug_is_called_one_and_shown_when_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("canary")
+
+    monkeypatch.setattr("embedctl.pipeline.standings", broken)
+    told = run("status")
+    assert (told.code, "bug of embedctl: ZeroDivisionError: canary" in told.err) == (1, True)
+    assert json.loads(run("--json", "status").out)["error"] == "internal"
+    with pytest.raises(ZeroDivisionError):
+        run("-v", "status")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -125,7 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         except BaseException as fault:
             known = _explain(fault, came)
             if known is None:
-                raise
+                if {"-v", "-vv", "--verbose"} & set(words):
+                    raise
+                known = EmbedctlError(
+                    f"this is a bug of embedctl: {type(fault).__name__}: {fault}",
+                    hint="the same command with -v shows where; please report it",
+                )
             render.error(known, as_json="--json" in words)
             sys.exit(known.exit_code)
 
