@@ -134,8 +134,11 @@ def _from_options(overrides: Sequence[str], workspace: Path | None) -> dict[str,
         dotted, equals, text = override.partition("=")
         if not equals or "." not in dotted:
             raise ConfigError(f"--set wants section.key=value, got {override!r}")
-        section, key = dotted.strip().split(".", 1)
-        values.setdefault(section, {})[key] = _parse_value(text)
+        *sections, key = dotted.strip().split(".")
+        table = values
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[key] = _parse_value(text)
     if workspace is not None:
         values.setdefault("project", {})["workspace"] = workspace
     return values
@@ -200,13 +203,16 @@ def _nearest(word: str, known: Sequence[str]) -> str:
 
 
 def _anchor(values: dict[str, Any], root: Path) -> None:
-    for section, key in (
-        ("project", "workspace"),
-        ("data", "path"),
-        ("tokens", "tokenizer"),
-        ("evaluation", "similarity_file"),
-    ):
-        table = values.get(section)
+    data = values.get("data")
+    sources = data.get("sources") if isinstance(data, dict) else None
+    tables = [
+        (values.get("project"), "workspace"),
+        (data, "path"),
+        *((source, "path") for source in (sources if isinstance(sources, list) else ())),
+        (values.get("tokens"), "tokenizer"),
+        (values.get("evaluation"), "similarity_file"),
+    ]
+    for table, key in tables:
         if isinstance(table, dict) and isinstance(table.get(key), str | Path) and str(table[key]):
             table[key] = root / Path(table[key]).expanduser()
 
@@ -227,12 +233,14 @@ def _validate(merged: dict[str, Any], origins: Mapping[str, str]) -> Settings:
         dotted = ".".join(str(part) for part in first["loc"])
         node: Any = merged
         for part in first["loc"]:
-            node = node.get(part) if isinstance(node, dict) else None
+            inside = isinstance(part, int) and isinstance(node, list) and part < len(node)
+            node = node.get(part) if isinstance(node, dict) else node[part] if inside else None
         shown = f", got {node!r}" if isinstance(node, str | int | float | bool) else ""
         reason = first["msg"].removeprefix("Value error, ")
         # Two keys of a section may disagree: name where the one came from that is not a default.
         below = {origin for key, origin in origins.items() if key.startswith(f"{dotted}.")}
-        where = origins.get(dotted) or next(iter(sorted(below - {"default"})), "default")
+        above = origins.get(".".join(str(part) for part in first["loc"][:2]))
+        where = origins.get(dotted) or next(iter(sorted(below - {"default"})), above or "default")
         raise ConfigError(
             f"{where}: {dotted}: {reason[:1].lower() + reason[1:]}{shown}",
             hint=f"embedctl config show {dotted.split('.')[0]} shows the section",

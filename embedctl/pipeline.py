@@ -67,7 +67,9 @@ def stages(loaded: Loaded) -> list[Stage]:
         return training.train(settings, layout, training.Plan(resume=resume), secrets=secrets, watch=watch)
 
     def make_validation(watch: Watch) -> Outcome:
-        judged = validation.validate(settings.validation, layout, watch=watch)
+        judged = validation.validate(
+            settings.validation, layout, held_percent=held, tokens=settings.tokens, watch=watch
+        )
         validation.refuse_above(settings.validation, judged)
         return judged
 
@@ -77,15 +79,15 @@ def stages(loaded: Loaded) -> list[Stage]:
             "corpus",
             layout.corpus,
             (),
-            lambda: corpus.recipe_of(settings.data),
-            lambda watch: corpus.fetch(settings.data, layout, secrets=secrets, watch=watch),
+            lambda: corpus.recipe_of(settings.data, seed=settings.project.seed),
+            lambda watch: corpus.fetch(settings.data, layout, seed=settings.project.seed, secrets=secrets, watch=watch),
         ),
         Stage(
             "validate",
             "validation",
             layout.validation,
             ("corpus",),
-            lambda: validation.recipe_of(settings.validation),
+            lambda: validation.recipe_of(settings.validation, held),
             make_validation,
         ),
         Stage(

@@ -28,7 +28,7 @@ def config_text(settings: Settings | None = None) -> str:
         assert isinstance(section, type)
         assert issubclass(section, BaseModel)
         summary = (section.__doc__ or "").strip().splitlines()[0]
-        lines += ["", f"# {summary}", f"[{name}]", *_keys(section, getattr(settings, name, None))]
+        lines += ["", f"# {summary}", f"[{name}]", *_keys(section, getattr(settings, name, None), name)]
     return "\n".join(lines) + "\n"
 
 
@@ -40,13 +40,24 @@ def env_text() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _keys(section: type[BaseModel], used: BaseModel | None) -> Iterator[str]:
+def _keys(section: type[BaseModel], used: BaseModel | None, table: str) -> Iterator[str]:
+    below: list[str] = []
     for name, field in section.model_fields.items():
         value = field.get_default(call_default_factory=True) if used is None else getattr(used, name)
+        if isinstance(value, BaseModel):
+            summary = (type(value).__doc__ or "").strip().splitlines()[0]
+            below += ["", f"# {summary}", f"[{table}.{name}]", *_keys(type(value), value, f"{table}.{name}")]
+            continue
+        if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            for row in value:
+                below += ["", f"[[{table}.{name}]]", *_keys(type(row), row, f"{table}.{name}")]
+            continue
         if used is not None and isinstance(value, Path):
             value = value.absolute()
-        line = f"{name} = {_toml(value)}" if value is not None else f'#{name} = ""'
+        unset = "[]" if "tuple" in str(field.annotation) else '""'
+        line = f"{name} = {_toml(value)}" if value is not None else f"#{name} = {unset}"
         yield f"{line}  # {field.description}" if field.description else line
+    yield from below
 
 
 def _toml(value: Any) -> str:

@@ -122,7 +122,7 @@ def prepare(*more: str, workspace: str = "ws", count: int = 60, queries: bool = 
     loaded = tiny(*more, workspace=workspace)
     settings, layout = loaded.settings, loaded.layout
     corpus.fetch(settings.data, layout)
-    validation.validate(settings.validation, layout)
+    validation.validate(settings.validation, layout, held_percent=settings.data.held_percent)
     tokenization.tokenize(settings.tokens, layout, held_percent=settings.data.held_percent)
     return loaded
 

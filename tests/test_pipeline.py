@@ -62,7 +62,7 @@ def test_run_does_the_whole_job_and_the_second_time_nothing(run: Run) -> None:
         ("evaluation.recall_at=[5]", {"evaluation": "recall_at"}),
         ("training.temperature=0.1", {"checkpoint": "temperature"}),
         ("tokens.max_tokens=40", {"tokens": "max_tokens", "checkpoint": "tokens"}),
-        ("data.held_percent=30", {"tokens": "held_percent"}),
+        ("data.held_percent=30", {"validation": "held_percent", "tokens": "held_percent"}),
         ("validation.min_characters=3", {"validation": "min_characters", "tokens": "validation"}),
         ("data.max_records=50", {"corpus": "max_records", "validation": "corpus"}),
     ],

@@ -1,6 +1,7 @@
 """Tokens: every character covered, the same ids twice, spans that hold what they say."""
 
-import itertools
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,33 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedctl.artifacts import manifest
+from embedctl.artifacts.growing import Shard
+from embedctl.artifacts.outcome import Outcome
 from embedctl.errors import ArtifactError, ConfigError, DataError
+from embedctl.loading import Loaded
 from embedctl.settings import TokensSettings
-from embedctl.tokens import tokenization, tokenizer
-from embedctl.tokens.chunks import windows
+from embedctl.tokens import shard, tokenization, tokenizer
 from embedctl.tokens.shards import TokenTable
-from tests.conftest import Run, options, prepare, sentences, tiny
-
-
-@given(starts=st.lists(st.booleans(), max_size=200), size=st.integers(4, 40), data=st.data())
-def test_windows_cover_every_token_and_stay_within_size(starts: list[bool], size: int, data: st.DataObject):
-    overlap = data.draw(st.integers(0, size // 2))
-
-    cut = windows(starts, size, overlap)
-
-    covered = sorted({token for window in cut for token in range(window.first, window.last)})
-    assert covered == list(range(len(starts)))
-    assert all(0 < window.last - window.first <= size for window in cut)
-    assert all(a.first < b.first <= a.last for a, b in itertools.pairwise(cut))
-
-
-def test_a_window_ends_between_words_where_it_can():
-    starts = [True, False, False] * 20
-
-    cut = windows(starts, 16, 4)
-
-    assert all(starts[window.first] for window in cut)
-    assert all(window.last == len(starts) or starts[window.last] for window in cut)
+from tests.conftest import Run, options, prepare, sentences, tiny, write_corpus
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "wordpiece"])
@@ -69,17 +51,17 @@ def test_the_same_corpus_gives_the_same_bytes():
 
 
 def test_a_span_holds_the_text_and_a_chunk_its_tokens():
-    loaded = prepare("tokens.max_tokens=16", "tokens.overlap_tokens=4")
+    loaded = prepare("tokens.max_tokens=16", "tokens.overlap_tokens=4", "tokens.query_max_tokens=24")
     table = TokenTable(loaded.layout.tokens)
     texts = {f"r{n}": text for n, (_, text) in enumerate(sentences(60))}
-    rows = table.rows(0, len(table), ["record", "start", "end", "text"])
+    rows = table.rows(0, len(table), ["record", "start", "end", "text", "inexact"])
 
     reached: dict[str, int] = {}
     for number, row in enumerate(rows):
         ids = table.passage(number)
-        inner = ids[len(table.frame.prefix) : len(ids) - len(table.frame.suffix)]
+        inner = ids[len(table.frame.prefix) : len(ids) - len(table.frame.suffix)].tolist()
         assert row["text"] == texts[row["record"]][row["start"] : row["end"]]
-        assert table.tokenizer.decode(inner.tolist()) in row["text"]
+        assert (table.tokenizer.encode(row["text"], add_special_tokens=False).ids == inner) == (row["inexact"] is None)
         assert len(ids) <= 16
         assert row["start"] <= reached.get(row["record"], 0)
         reached[row["record"]] = row["end"]
@@ -113,8 +95,11 @@ def test_a_long_query_is_cut_and_counted(caplog: pytest.LogCaptureFixture):
     loaded = prepare("tokens.query_max_tokens=8")
     made = manifest.read(loaded.layout.tokens, "tokens")
 
-    assert TokenTable(loaded.layout.tokens).query_lengths.max() == 8
-    assert made.facts["cut_queries"] == made.facts["queries"] == 60
+    table = TokenTable(loaded.layout.tokens)
+    longer = sum(len(table.tokenizer.encode(query).ids) > 8 for query, _ in sentences(60))
+    assert table.query_lengths.max() == 8
+    assert made.facts["queries"] == 60
+    assert made.facts["cut_queries"] == longer > 0
 
 
 def test_a_given_tokenizer_is_used_as_it_is():
@@ -159,3 +144,113 @@ def test_tokenizing_again_does_nothing_until_a_setting_changes():
         return tokenization.tokenize(settings.tokens, loaded.layout, held_percent=settings.data.held_percent).made
 
     assert [again(), again("tokens.max_tokens=40"), again("tokens.max_tokens=40")] == [False, True, False]
+
+
+def artifact(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def parts(monkeypatch: pytest.MonkeyPatch, *more: str, workspace: str = "ws", count: int = 80) -> Loaded:
+    """A corpus of many small parts, validated; and the settings."""
+    from embedctl.data import corpus, validation
+
+    monkeypatch.setattr(corpus, "PART_BYTES", 2000)
+    write_corpus(Path("text"), count)
+    loaded = tiny(*more, workspace=workspace)
+    corpus.fetch(loaded.settings.data, loaded.layout)
+    validation.validate(loaded.settings.validation, loaded.layout, held_percent=20)
+    return loaded
+
+
+def again(loaded: Loaded, **more: object) -> Outcome:
+    return tokenization.tokenize(loaded.settings.tokens, loaded.layout, held_percent=20, **more)  # type: ignore[arg-type]
+
+
+def test_the_bytes_do_not_depend_on_processes_or_batches(monkeypatch: pytest.MonkeyPatch):
+    one = parts(monkeypatch, workspace="one")
+    again(one, processes=1)
+    small = parts(monkeypatch, workspace="small")
+    with monkeypatch.context() as patched:
+        patched.setattr(shard, "_BATCH_CHARACTERS", 700)
+        again(small, processes=1)
+    shutil.copytree("one/corpus", "many/corpus")
+    shutil.copytree("one/validation", "many/validation")
+    many = tiny(workspace="many")
+    again(many, processes=2)
+
+    whole = artifact(one.layout.tokens)
+    assert len(whole) > 6
+    assert artifact(small.layout.tokens) == whole
+    assert artifact(many.layout.tokens) == whole
+
+
+def test_a_killed_run_goes_on_with_the_next_shard(monkeypatch: pytest.MonkeyPatch):
+    alone = parts(monkeypatch, workspace="alone")
+    again(alone, processes=1)
+    loaded = parts(monkeypatch)
+    made: list[str] = []
+    once = shard.make_shard
+
+    def dying(work: shard.Work) -> Shard:
+        if len(made) in (2, 5):
+            made.append("killed")
+            raise KeyboardInterrupt
+        made.append(work.name)
+        return once(work)
+
+    monkeypatch.setattr(tokenization.sharding, "make_shard", dying)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            again(loaded, processes=1)
+        assert not loaded.layout.tokens.exists()
+    again(loaded, processes=1)
+
+    names = [name for name in made if name != "killed"]
+    assert len(names) == len(set(names)) > 4
+    assert artifact(loaded.layout.tokens) == artifact(alone.layout.tokens)
+    assert [path.name for path in loaded.layout.tokens.parent.iterdir()] == ["main"]
+
+
+def test_a_damaged_shard_of_a_killed_run_is_made_again(monkeypatch: pytest.MonkeyPatch):
+    loaded = parts(monkeypatch)
+    again(loaded, processes=1)
+    right = artifact(loaded.layout.tokens)
+    path = loaded.layout.tokens / "part-00001.arrow"
+    path.write_bytes(path.read_bytes()[:-9] + b"\0" * 9)
+
+    assert again(loaded, processes=1).made
+    assert artifact(loaded.layout.tokens) == right
+
+
+def test_a_grown_corpus_keeps_its_vocabulary_and_its_shards(monkeypatch: pytest.MonkeyPatch):
+    again(parts(monkeypatch), processes=1)
+    before = {path.name: path.stat().st_ino for path in Path("ws/tokens/main").glob("*")}
+    with Path("text/records.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "new", "text": "Zebras quickly jumped over the fence; zebras zebras zebras."}\n')
+    monkeypatch.setattr("tests.test_tokens.write_corpus", lambda *_, **__: None)
+
+    loaded = parts(monkeypatch)
+    grown = again(loaded, processes=1)
+
+    after = {path.name: path.stat().st_ino for path in Path("ws/tokens/main").glob("*")}
+    kept = [name for name in before if name.startswith("part-")]
+    assert all(after[name] == before[name] for name in kept)
+    assert len([name for name in after if name.startswith("part-")]) == len(kept) + 1
+    assert grown.manifest.facts["records"] == 81
+    old = TokenTable(loaded.layout.tokens).tokenizer.to_str()
+    assert again(loaded, processes=1, new_vocabulary=True).made
+    assert TokenTable(loaded.layout.tokens).tokenizer.to_str() != old
+
+
+def test_tokenize_says_how_fast_and_how_much_is_cut(run: Run):
+    prepare()
+    shutil.rmtree("ws/tokens")
+
+    ran = run(*options(), "data", "tokenize")
+
+    assert ran.code == 0
+    for words in ("MB/s", "tokens/s", "tokens per character", "of the queries were cut", "█"):
+        assert words in ran.out
+    assert (
+        json.loads(run("--json", *options("tokens.max_tokens=40"), "data", "tokenize").out)["measured"]["seconds"] > 0
+    )

@@ -1,88 +1,21 @@
-"""Validation: what is bad is found, what is good is left alone, and no text makes it slow."""
+"""Validation: every record gets its verdict, copies and leaks are found, and only new parts are judged again."""
 
 import json
-import time
+import random
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from embedctl.data import checks
-from embedctl.data.validation import describe
-from embedctl.settings import ValidationSettings
-from tests.conftest import Run, options
-
-DEFAULTS = ValidationSettings()
-
-
-def found(text: str, settings: ValidationSettings = DEFAULTS) -> set[str]:
-    return {match.check.name for match in checks.examine(text, settings)}
-
-
-@pytest.mark.parametrize(
-    ("text", "check"),
-    [
-        ("", "empty"),
-        (" \n\t ", "empty"),
-        ("\u200b\u200b", "empty"),
-        ("broken \ufffd here", "invalid_utf8"),
-        ("a\0b", "nul"),
-        ("bell \x07 rings", "control_characters"),
-        ("c1 \x9b31m", "control_characters"),
-        ("user \u202egnp.exe", "bidi_override"),
-        ("hidden" + "".join(chr(0xE0000 + ord(c)) for c in "message"), "tag_characters"),
-        ("stego" + "\u200b\u200c" * 5 + "text", "invisible_run"),
-        ("x' OR '1'='1", "sql_injection"),
-        ("1; DROP TABLE users", "sql_injection"),
-        ("id=1 UNION ALL SELECT password FROM t", "sql_injection"),
-        ("admin'--", "sql_injection"),
-        ("pg_sleep(10)", "sql_injection"),
-        ("<script>alert(1)</script>", "markup_injection"),
-        ("<img src=x onerror=alert(1)>", "markup_injection"),
-        ("; rm -rf /", "command_injection"),
-        ("file=../../etc", "command_injection"),
-    ],
-)
-def test_bad_text_is_found(text: str, check: str):
-    assert check in found(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "An ordinary sentence, with 'quotes' and a dash -- like this.",
-        "We select the union of both sets and drop the table of results.",
-        "Prices rose; insert the coin. 1 or 2 of them?",
-        "Zeile eins\r\n\tZeile zwei: Straße, naïve, 你好, 🏳️‍🌈 👩‍👩‍👧",
-        "\u202bשלום\u202c עולם",
-        "می‌خواهم",
-        "Scotland 🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
-    ],
-)
-def test_good_text_is_left_alone(text: str):
-    assert found(text) == set()
-
-
-def test_lengths_have_limits():
-    limits = ValidationSettings(min_characters=5, max_characters=10)
-
-    assert found("four", limits) == {"too_short"}
-    assert found("12345", limits) == found("1234567890", limits) == set()
-    assert found("12345678901", limits) == {"too_long"}
-
-
-@pytest.mark.parametrize("piece", ["' or ", "union ", "; ", "<script ", "../", "\u200b", "a'", "or 1", "$( ", "\u202e"])
-def test_no_text_makes_a_pattern_slow(piece: str):
-    def seconds(length: int) -> float:
-        text = (piece * (length // len(piece) + 1))[:length]
-        started = time.perf_counter()
-        for _ in checks.examine(text, DEFAULTS):
-            pass
-        return time.perf_counter() - started
-
-    # Four times the text in quadratic time would take sixteen times as long.
-    small = min(seconds(50_000) for _ in range(3))
-    assert min(seconds(200_000) for _ in range(3)) < 9 * small + 0.02
+from embedctl.data import corpus, duplicates, judging, validation
+from embedctl.data.records import split_of
+from embedctl.data.report import describe, histogram
+from embedctl.data.sketches import sketch
+from embedctl.errors import ConfigError
+from tests.conftest import Run, options, sentences, tiny, write_corpus
 
 
 def test_the_distribution_of_lengths():
@@ -95,51 +28,169 @@ def test_the_distribution_of_lengths():
     assert describe([]) == {"count": 0}
 
 
+@given(lengths=st.lists(st.integers(0, 10**6), min_size=1))
+def test_a_histogram_holds_every_length_once(lengths: list[int]):
+    bars = histogram(np.array(lengths))
+
+    assert sum(bar["records"] for bar in bars) == len(lengths)
+    assert all(bar["records"] == sum(bar["from"] <= n < bar["to"] for n in lengths) for bar in bars)
+
+
 ROWS = [
     {"id": "good", "text": "All is well here.", "query": "is it?"},
     {"id": "sql", "text": "x' OR '1'='1"},
     {"id": "void", "text": "   "},
     {"id": "query", "text": "A good text.", "query": "bad \x07 query"},
+    {"id": "nul", "text": "A text with \0 inside."},
 ]
 
 
-def validate(run: Run, *more: str, words: tuple[str, ...] = ()):
+def validate(run: Run, *more: str, words: tuple[str, ...] = (), rows: list[dict[str, str]] = ROWS):
     Path("text").mkdir(exist_ok=True)
-    Path("text/a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    Path("text/a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert run(*options(*more), "data", "fetch").code == 0
     return run(*options(*more), "data", "validate", *words)
+
+
+def verdicts() -> dict[str, dict[str, object]]:
+    return {row["id"]: row for row in pq.read_table("ws/validation/main/verdicts.parquet").to_pylist()}
+
+
+def report() -> dict[str, object]:
+    return json.loads(Path("ws/validation/main/report.json").read_text(encoding="utf-8"))
 
 
 def test_every_record_gets_a_verdict_and_the_report_counts_them(run: Run):
     ran = validate(run)
 
-    report = json.loads(Path("ws/validation/main/report.json").read_text())
-    verdicts = {row["id"]: row for row in pq.read_table("ws/validation/main/verdicts.parquet").to_pylist()}
+    said = report()
     assert ran.code == 0
-    assert {name: row["verdict"] for name, row in verdicts.items()} == {
-        "good": "keep", "sql": "flag", "void": "drop", "query": "flag",
+    assert {name: row["verdict"] for name, row in verdicts().items()} == {
+        "good": "keep", "sql": "flag", "void": "drop", "query": "flag", "nul": "fix",
     }  # fmt: skip
-    assert verdicts["query"]["checks"] == ["control_characters"]
-    assert (report["records"], report["kept"], report["flagged"], report["dropped"]) == (4, 1, 2, 1)
-    samples = {finding["check"]: finding["samples"][0]["shown"] for finding in report["findings"]}
+    assert verdicts()["query"]["checks"] == ["control_characters"]
+    assert [said[name] for name in ("records", "kept", "flagged", "fixed", "dropped")] == [5, 1, 2, 1, 1]
+    samples = {finding["check"]: finding["samples"][0]["shown"] for finding in said["findings"]}
     assert samples["control_characters"] == "bad \\u{7} query"
+    assert "5 records" in Path("ws/validation/main/report.html").read_text(encoding="utf-8")
 
 
-def test_what_is_dropped_is_not_tokenized(run: Run):
-    validate(run, "validation.on_suspicious=drop", "data.held_percent=0")
+def test_what_is_dropped_is_not_tokenized_and_what_is_mended_is_tokenized_as_mended(run: Run):
+    more = ("validation.actions.sql_injection=drop", "data.held_percent=0")
+    validate(run, *more)
 
-    ran = run(*options("validation.on_suspicious=drop", "data.held_percent=0"), "--json", "data", "tokenize")
+    ran = run(*options(*more), "--json", "data", "tokenize")
 
-    assert json.loads(ran.out)["facts"]["records"] == 1
+    rows = pq.read_table("ws/corpus/main/part-00000.parquet").to_pylist()
+    assert "\0" in rows[4]["text"]
+    assert json.loads(ran.out)["facts"]["records"] == 3
+    import pyarrow as pa
+
+    tokens = pa.ipc.open_file("ws/tokens/main/part-00000.arrow").read_all().to_pylist()
+    assert [row["text"] for row in tokens] == ["All is well here.", "A good text.", "A text with  inside."]
+    assert report()["changes"] == {"records": 1, "by_check": {"nul": 1}}
 
 
-@pytest.mark.parametrize(("severity", "code"), [("medium", 3), ("high", 0), ("never", 0)])
+def test_an_action_that_fails_ends_with_3_and_one_that_cannot_mend_is_refused(run: Run):
+    assert validate(run, "validation.actions.sql_injection=fail").code == 3
+    assert verdicts()["sql"]["verdict"] == "flag"
+    with pytest.raises(ConfigError, match="there is no fix for it"):
+        loaded = tiny("validation.actions.sql_injection=fix")
+        validation.validate(loaded.settings.validation, loaded.layout)
+
+
+WORDS = [f"{a}{b}" for a in ("ba", "ke", "mi", "so", "tu") for b in ("lor", "nen", "rast", "vig", "zum", "pel")]
+STORY = " ".join(random.Random(4).choices(WORDS, k=200))
+
+
+def test_copies_are_dropped_and_the_first_stays(run: Run):
+    rows = [
+        {"id": "a", "text": STORY},
+        {"id": "b", "text": STORY.upper().replace(" ", "  ")},
+        {"id": "c", "text": STORY[:600] + " another" + STORY[600:]},
+        {"id": "d", "text": STORY, "query": "a question?"},
+        {"id": "e", "text": " ".join(reversed(STORY.split()))},
+    ]
+    validate(run, "data.held_percent=0", rows=rows)
+
+    found = verdicts()
+    assert {name: row["verdict"] for name, row in found.items()} == {
+        "a": "keep", "b": "drop", "c": "drop", "d": "keep", "e": "keep",
+    }  # fmt: skip
+    assert (found["b"]["checks"], found["c"]["checks"]) == (["duplicate"], ["near_duplicate"])
+    assert (found["b"]["copy_of"], found["c"]["copy_of"]) == ("a", "a")
+
+
+def test_no_held_text_or_query_is_trained_on(run: Run):
+    pairs = sentences(40)
+    rows = [{"id": f"r{n}", "text": text, "query": query} for n, (query, text) in enumerate(pairs)]
+    # The same texts under other ids with other queries, and the same queries with other texts.
+    rows += [{"id": f"s{n}", "text": text, "query": f"other {n}"} for n, (_, text) in enumerate(pairs)]
+    rows += [{"id": f"t{n}", "text": f"another text {n}", "query": query} for n, (query, _) in enumerate(pairs)]
+    validate(run, rows=rows)
+
+    used = [row for row in rows if verdicts()[row["id"]]["verdict"] != "drop"]
+    held = [row for row in used if split_of(row["id"], 20) == "held"]
+    trained = [row for row in used if split_of(row["id"], 20) == "train"]
+    assert len(held) > 5 and len(trained) > 20
+    assert not {row["text"] for row in held} & {row["text"] for row in trained}
+    assert not {row["query"] for row in held} & {row["query"] for row in trained}
+    assert report()["duplicates"]["held_text_in_training"] > 0
+
+
+@given(st.lists(st.sampled_from(["alpha beta", "Alpha  BETA!", "gamma", "", "ünder", "\0", "a\0b"]), max_size=12))
+def test_a_sketch_depends_on_the_words_of_its_text_alone(texts: list[str]):
+    together = sketch(texts)
+
+    alone = [sketch([text]) for text in texts]
+    assert together.words.tolist() == [int(one.words[0]) for one in alone]
+    assert all((together.signatures[n] == one.signatures[0]).all() for n, one in enumerate(alone))
+    assert sketch(["alpha beta"]).words[0] == sketch(["Alpha  BETA!"]).words[0] != sketch(["gamma"]).words[0]
+
+
+def test_the_estimated_similarity_is_near_the_true_one():
+    words = [f"word{n}" for n in range(3000)]
+    texts = [" ".join(words), " ".join(words[:2700] + [f"new{n}" for n in range(300)])]
+    both = sketch(texts)
+
+    estimate = float((both.signatures[0] == both.signatures[1]).mean())
+    # 2,697 of 3,303 runs are in common.
+    assert abs(estimate - 0.82) < 0.15
+    found = duplicates.copies(both, np.zeros(2, np.uint64), np.zeros(2, bool), similarity=0.6)
+    assert [(copy.check, copy.row, copy.of) for copy in found] == [("near_duplicate", 1, 0)]
+
+
+def test_only_new_parts_are_judged_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(corpus, "PART_BYTES", 2000)
+    write_corpus(Path("text"), 60)
+    judged: list[str] = []
+    once = judging.judge
+    monkeypatch.setattr(validation.judging, "judge", lambda work: judged.append(work.name) or once(work))
+    monkeypatch.setattr(validation, "spread", lambda function, works: ((work, function(work)) for work in works))
+
+    def again() -> list[str]:
+        judged.clear()
+        loaded = tiny()
+        corpus.fetch(loaded.settings.data, loaded.layout)
+        validation.validate(loaded.settings.validation, loaded.layout, held_percent=20)
+        return list(judged)
+
+    first = again()
+    with Path("text/records.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "new", "text": "Something that was not there before."}\n')
+    assert len(first) > 2
+    assert again() == [f"part-{len(first):05d}"]
+    assert again() == []
+    assert verdicts()["new"]["verdict"] == "keep"
+
+
+@pytest.mark.parametrize(("severity", "code"), [("medium", 3), ("high", 3), ("critical", 0), ("never", 0)])
 def test_fail_on_sets_the_exit_code_and_keeps_the_report(run: Run, severity: str, code: int):
     ran = validate(run, words=("--fail-on", severity))
 
     assert ran.code == code
     assert Path("ws/validation/main/report.json").is_file()
-    assert ("severity medium" in ran.err) == (code == 3)
+    assert ("severity high" in ran.err) == (code == 3)
 
 
 def test_an_unknown_severity_is_a_usage_error(run: Run):

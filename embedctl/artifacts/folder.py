@@ -51,7 +51,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     Everything in it is synced first. If the block fails, what stood at ``target`` stays as it was.
     """
     partial = target.with_name(f".{target.name}.partial")
-    _remove(partial)
+    remove_if_there(partial)
     if target.is_symlink():
         raise RefusedError(f"{target} is a symbolic link", hint="remove the link; embedctl writes only real folders")
     partial.mkdir(parents=True)
@@ -59,33 +59,34 @@ def new_folder(target: Path) -> Iterator[Path]:
         yield partial
         for path in sorted(partial.rglob("*"), reverse=True):
             sync(path)
-        sync(partial)
-        _put_in_place(partial, target)
+        put_in_place(partial, target)
     except BaseException:
-        _remove(partial)
+        remove_if_there(partial)
         raise
-    sync(target.parent)
-    _remove(partial)
 
 
 def remove_folder(folder: Path) -> None:
     """Delete a folder so that a crash never leaves half of it under its own name."""
     doomed = folder.with_name(f".{folder.name}.deleted")
-    _remove(doomed)
+    remove_if_there(doomed)
     folder.rename(doomed)
     sync(folder.parent)
-    _remove(doomed)
+    remove_if_there(doomed)
 
 
-def _put_in_place(partial: Path, target: Path) -> None:
+def put_in_place(partial: Path, target: Path) -> None:
+    """Give a folder whose files are synced its real name; what had that name before is removed."""
+    sync(partial)
     if not target.exists():
         partial.rename(target)
     elif not _exchange(partial, target):
         old = target.with_name(f".{target.name}.deleted")
-        _remove(old)
+        remove_if_there(old)
         target.rename(old)
         partial.rename(target)
-        _remove(old)
+        remove_if_there(old)
+    sync(target.parent)
+    remove_if_there(partial)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -99,7 +100,8 @@ def _exchange(one: Path, other: Path) -> bool:
     return not failed
 
 
-def _remove(folder: Path) -> None:
+def remove_if_there(folder: Path) -> None:
+    """Delete a folder that has no name of its own."""
     if folder.exists():
         shutil.rmtree(folder)
 

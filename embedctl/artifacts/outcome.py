@@ -1,8 +1,11 @@
 """What a step of the pipeline gives back, and the question every step asks first."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from embedctl.artifacts import manifest
 from embedctl.artifacts.manifest import Kind, Manifest
@@ -13,11 +16,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An artifact, and whether this call made it (``False``: it was up to date)."""
+    """An artifact, and whether this call made it (``False``: it was up to date).
+
+    measured: what can be said of the making, such as its speed; the manifest says the same whenever it is made
+    """
 
     folder: Path
     manifest: Manifest
     made: bool
+    measured: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 def up_to_date(folder: Path, kind: Kind, identity: str) -> Outcome | None:

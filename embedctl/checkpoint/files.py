@@ -20,6 +20,7 @@ from embedctl.artifacts.folder import new_folder, write_file
 from embedctl.artifacts.manifest import Manifest
 from embedctl.errors import ArtifactError, NotFoundError
 from embedctl.model.encoder import Encoder, Shape
+from embedctl.tokens import published
 from embedctl.tokens import tokenizer as tokenizers
 
 WEIGHTS = "model.safetensors"
@@ -175,7 +176,7 @@ def load_model(checkpoint: Checkpoint, device: torch.device) -> Model:
     config = read_json(checkpoint, CONFIG)
     encoder = Encoder(Shape(**config["shape"]))
     load_weights(checkpoint, encoder)
-    used = tokenizers.load(checkpoint.folder / TOKENIZER)
+    used = published.load(checkpoint.folder / TOKENIZER)
     return Model(
         encoder.to(device).eval(),
         used,

@@ -1,5 +1,6 @@
 """The door: the global options, the command groups, and failure turned into an exit code."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -100,6 +101,10 @@ def _signals() -> Iterator[list[int]]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         came.append(number)
+        if _is_being_imported("torch"):
+            # An exception inside its C++ would abort the process. Nothing is half-written, so let the system end it.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         raise Interrupted(number)
 
     before = {number: signal.signal(number, stop) for number in stopping_signals()}
@@ -108,6 +113,10 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_being_imported(name: str) -> bool:
+    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """``embedctl data``: from a source to token shards."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -9,16 +10,37 @@ from embedctl.cli.context import invocation, settings_of
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, check and tokenize text.")
 
+_SEVERITIES = ("never", "low", "medium", "high", "critical")
+
 
 @app.command()
-def fetch(context: typer.Context) -> None:
-    """Bring the records of the configured source into the workspace."""
+def fetch(
+    context: typer.Context,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Write all anew, not only what is new or changed.")] = False,
+) -> None:
+    """Bring the records of the configured sources into the workspace; later only what is new or changed."""
     from embedctl.data import corpus
 
     loaded = settings_of(context)
     with render.progress("fetch", quiet=invocation(context).quiet) as watch:
-        made = corpus.fetch(loaded.settings.data, loaded.layout, secrets=loaded.secrets, watch=watch)
-    facts = {"records": "records", "records_with_query": "with a query", "characters": "characters"}
+        made = corpus.fetch(
+            loaded.settings.data,
+            loaded.layout,
+            seed=loaded.settings.project.seed,
+            secrets=loaded.secrets,
+            fresh=fresh,
+            watch=watch,
+        )
+    if not invocation(context).as_json:
+        _show_sources(made.manifest.facts)
+    facts = {
+        "records": "records",
+        "records_with_query": "with a query",
+        "characters": "characters",
+        "new_records": "new",
+        "changed_records": "changed",
+        "gone_records": "gone",
+    }
     show.outcome(context, made, facts=facts, then="embedctl data validate")
 
 
@@ -30,54 +52,114 @@ def validate(
         typer.Option("--fail-on", metavar="SEVERITY", help="Exit 3 at never, low, medium, high or critical findings."),
     ] = None,
 ) -> None:
-    """Judge every record: encoding, control characters, lengths, injection strings."""
+    """Judge every record: encoding, hidden text, injections, secrets, copies; leaves report.json and report.html."""
     from embedctl.data import validation
-    from embedctl.data.checks import SEVERITIES
 
     loaded = settings_of(context)
     settings = loaded.settings.validation
     if fail_on is not None:
-        if fail_on not in ("never", *SEVERITIES):
-            raise typer.BadParameter(f"want never, {', '.join(SEVERITIES)}; got {fail_on!r}")
+        if fail_on not in _SEVERITIES:
+            raise typer.BadParameter(f"want {', '.join(_SEVERITIES)}; got {fail_on!r}")
         settings = settings.model_copy(update={"fail_on": fail_on})
     with render.progress("validate", quiet=invocation(context).quiet) as watch:
-        made = validation.validate(settings, loaded.layout, watch=watch)
+        made = validation.validate(
+            settings,
+            loaded.layout,
+            held_percent=loaded.settings.data.held_percent,
+            tokens=loaded.settings.tokens,
+            watch=watch,
+        )
     report = validation.read_report(made.folder)
     if not invocation(context).as_json:
         _show_report(report)
-    facts = {"records": "records", "kept": "kept", "flagged": "flagged", "dropped": "dropped"}
+    facts = {"records": "records", "kept": "kept", "flagged": "flagged", "fixed": "mended", "dropped": "dropped"}
     show.outcome(context, made, facts=facts, then="embedctl data tokenize")
     validation.refuse_above(settings, made)
 
 
 @app.command()
-def tokenize(context: typer.Context) -> None:
+def tokenize(
+    context: typer.Context,
+    new_vocabulary: Annotated[
+        bool, typer.Option("--new-vocabulary", help="Learn the vocabulary anew, even if the corpus has only grown.")
+    ] = False,
+) -> None:
     """Train or load the tokenizer, cut the texts into chunks, write token shards."""
     from embedctl.tokens import tokenization
 
     loaded = settings_of(context)
     held = loaded.settings.data.held_percent
     with render.progress("tokenize", quiet=invocation(context).quiet) as watch:
-        made = tokenization.tokenize(loaded.settings.tokens, loaded.layout, held_percent=held, watch=watch)
+        made = tokenization.tokenize(
+            loaded.settings.tokens, loaded.layout, held_percent=held, new_vocabulary=new_vocabulary, watch=watch
+        )
+    if not invocation(context).as_json:
+        _show_tokens(made.manifest.facts, made.measured)
     facts = {"records": "records", "held_records": "held out", "chunks": "chunks", "tokens": "tokens"}
     show.outcome(context, made, facts=facts, then="embedctl train")
 
 
-def _show_report(report: dict[str, object]) -> None:
-    findings = report["findings"]
-    assert isinstance(findings, list)
-    if findings:
+def _show_sources(facts: Mapping[str, Any]) -> None:
+    sources = facts.get("sources", {})
+    if len(sources) > 1:
+        rows = [[name, s["records"], render.size(s["bytes"]), _encodings(s)] for name, s in sources.items()]
+        render.table(["source", "records", "text", "encodings"], rows, right=("records", "text"))
+    else:
+        for source in sources.values():
+            if set(source.get("encodings", {})) - {"utf-8"}:
+                render.line(f"encodings: {_encodings(source)}")
+
+
+def _encodings(source: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in source.get("encodings", {}).items())
+
+
+def _show_report(report: Mapping[str, Any]) -> None:
+    if report["findings"]:
         columns = ["check", "severity", "action", "records", "places", "first seen"]
         rows = [
             [f["check"], f["severity"], f["action"], f["records"], f["occurrences"], _first(f["samples"])]
-            for f in findings
+            for f in report["findings"]
         ]
         render.table(columns, rows, right=("records", "places"))
-    lengths = report["length_characters"]
-    assert isinstance(lengths, dict)
     named = ("mean", "std", "min", "p5", "p50", "p95", "max")
-    render.table(["characters per record", *named], [["", *(lengths.get(name) for name in named)]], right=named)
+    lengths = [
+        [label, *(report[key].get(name) for name in named)]
+        for label, key in (("texts", "length_characters"), ("queries", "query_length_characters"))
+        if report[key].get("count")
+    ]
+    render.table(["characters", *named], lengths, right=named)
+    shares = list(report["languages"]["shares"].items())
+    languages = ", ".join(f"{name} {share:.1%}" for name, share in shares[:5]) + (", …" if len(shares) > 5 else "")
+    render.line(f"languages: {languages}")
+    cut = report["truncation"]
+    basis = "" if cut["basis"] == "tokenizer" else " (estimated)"
+    render.line(
+        f"{cut['texts_split_percent']:.1f} % of the texts will be cut into chunks of {cut['max_tokens']} tokens, "
+        f"{cut['queries_cut_percent']:.1f} % of the queries lose their end{basis}"
+    )
 
 
-def _first(samples: list[dict[str, object]]) -> str:
+def _first(samples: list[dict[str, Any]]) -> str:
     return f"{samples[0]['id']}: {samples[0]['shown']}" if samples else ""
+
+
+def _show_tokens(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
+    lengths = facts["length_tokens"]
+    most = max((bar["chunks"] for bar in lengths["histogram"]), default=1)
+    rows = [
+        [f"{bar['from']}-{bar['to'] - 1}", bar["chunks"], "█" * round(40 * bar["chunks"] / most) or "▏"]
+        for bar in lengths["histogram"]
+        if bar["chunks"]
+    ]
+    render.table(["tokens", "chunks", ""], rows, right=("chunks",))
+    split = 100 * facts["split_records"] / max(facts["records"], 1)
+    cut = f", {100 * facts['cut_queries'] / facts['queries']:.1f} % of the queries were cut" if facts["queries"] else ""
+    render.line(
+        f"{facts['tokens_per_character']:.3f} tokens per character; {split:.1f} % of the records in several chunks{cut}"
+    )
+    if measured:
+        render.line(
+            f"{measured['megabytes_per_second']:,.1f} MB/s, {measured['tokens_per_second']:,} tokens/s, "
+            f"{measured['processes']} processes, by {' and '.join(facts['engines'])}"
+        )

@@ -22,7 +22,13 @@ def outcome(context: typer.Context, made: "Outcome", *, facts: Mapping[str, str]
     """
     if invocation(context).as_json:
         render.write_json(
-            {"ok": True, "made": made.made, "folder": str(made.folder), "facts": dict(made.manifest.facts)}
+            {
+                "ok": True,
+                "made": made.made,
+                "folder": str(made.folder),
+                "facts": dict(made.manifest.facts),
+                "measured": dict(made.measured),
+            }
         )
         return
     counts = counts_of(made.manifest.facts, facts)

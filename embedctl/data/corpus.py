@@ -1,161 +1,143 @@
-"""The corpus artifact: records in Parquet, written and read as a stream."""
+"""The corpus artifact: records in Parquet, written and read as a stream, grown by what is new."""
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import JsonValue
 
-from embedctl.artifacts import manifest
-from embedctl.artifacts.folder import lock, new_folder
+from embedctl.artifacts import growing, manifest
+from embedctl.artifacts.folder import lock
+from embedctl.artifacts.growing import growing_folder
 from embedctl.artifacts.layout import Layout
+from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.data import local
+from embedctl.data.growth import Older
+from embedctl.data.harvest import GROUP_ROWS, SCHEMA, Harvest
 from embedctl.data.records import Record
-from embedctl.errors import ConfigError, DataError
-from embedctl.progress import Tick, Watch, unwatched
-from embedctl.settings import DataSettings, Secrets
+from embedctl.data.steps import Steps
+from embedctl.data.streams import Mixture
+from embedctl.errors import ArtifactError, ConfigError
+from embedctl.progress import Watch, unwatched
+from embedctl.settings import DataSettings, NamedSourceSettings, Secrets, SourceSettings
 
-SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("query", pa.string()),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("metadata", pa.string(), nullable=False),
-    ]
-)
+__all__ = ["PART_BYTES", "SCHEMA", "fetch", "parts_of", "read_part", "read_records", "recipe_of"]
 
-_GROUP_RECORDS = 2048
-_GROUP_CHARACTERS = 8 * 2**20
-_PART_CHARACTERS = 256 * 2**20
+# A part is the unit of work of all later steps: small enough to hold, large enough to be worth a process.
+PART_BYTES = 16 * 2**20
 
 
 def fetch(
-    settings: DataSettings, layout: Layout, *, secrets: Secrets | None = None, watch: Watch = unwatched
+    settings: DataSettings,
+    layout: Layout,
+    *,
+    seed: int = 0,
+    secrets: Secrets | None = None,
+    fresh: bool = False,
+    watch: Watch = unwatched,
 ) -> Outcome:
-    """Bring the records of the configured source into ``corpus/NAME``."""
-    recipe = recipe_of(settings)
-    identity = manifest.fingerprint("corpus", {}, recipe)
-    with lock(layout.lock(layout.corpus)):
-        found = up_to_date(layout.corpus, "corpus", identity)
+    """Bring the records of the configured sources into ``corpus/NAME``.
+
+    Where the same sources were fetched before, parts whose records are still the same stay as they are,
+    and what is new or changed comes after them; with ``fresh`` all is written anew, in the order of the sources.
+    """
+    recipe = recipe_of(settings, seed=seed)
+    fingerprint = manifest.fingerprint("corpus", {}, recipe)
+    target = layout.corpus
+    with lock(layout.lock(target)):
+        found = None if fresh else up_to_date(target, "corpus", fingerprint)
         if found:
+            growing.tidy(target)
             return found
-        records: Iterable[Record] = _records(settings, secrets)
-        if settings.max_records:
-            records = islice(records, settings.max_records)
-        with new_folder(layout.corpus) as folder:
-            facts = _write(folder, records, total=settings.max_records or None, watch=watch)
-            made = manifest.write(folder, "corpus", parents={}, settings=recipe, facts=facts)
-    return Outcome(layout.corpus, made, made=True)
+        older = None if fresh else Older.of(_whole(target), target, recipe)
+        identity = manifest.digest([recipe, older.content_id if older else None])
+        steps = Steps(target, identity)
+        with growing_folder(target, identity) as folder:
+            finished = up_to_date(folder.path, "corpus", fingerprint)
+            if finished:  # and killed just before it took its place
+                made = finished.manifest
+            else:
+                mixture = Mixture(settings, seed=seed, secrets=secrets)
+                harvest = Harvest(folder, mixture, older, steps, PART_BYTES)
+                harvest.run(watch, total=settings.max_records or None)
+                known = harvest.finish()
+                made = manifest.write(
+                    folder.path, "corpus", parents={}, settings=recipe, facts=harvest.facts(), known=known
+                )
+        steps.remove()
+    return Outcome(target, made, made=True)
 
 
 def read_records(folder: Path) -> Iterator[Record]:
-    """Every record of a corpus, in order; at most one row group is in memory."""
-    for row in _rows(folder):
-        yield Record(row["id"], row["text"], row["query"], row["source"], json.loads(row["metadata"]))
+    """Every record of a corpus, in order; at most one group of rows is in memory."""
+    for part in parts_of(folder):
+        yield from read_part(part)
 
 
-def _rows(folder: Path) -> Iterator[dict[str, str]]:
-    for part in sorted(folder.glob("part-*.parquet")):
-        for batch in pq.ParquetFile(part).iter_batches(batch_size=_GROUP_RECORDS):
-            yield from batch.to_pylist()
+def read_part(part: Path) -> Iterator[Record]:
+    """Every record of one file of a corpus."""
+    for batch in pq.ParquetFile(part).iter_batches(batch_size=GROUP_ROWS):
+        for row in batch.to_pylist():
+            yield Record(row["id"], row["text"], row["query"], row["source"], json.loads(row["metadata"]))
 
 
-def recipe_of(settings: DataSettings) -> dict[str, JsonValue]:
+def parts_of(folder: Path) -> list[Path]:
+    """The files of a corpus, in order."""
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def recipe_of(settings: DataSettings, *, seed: int = 0) -> dict[str, JsonValue]:
     """What the corpus depends on. For local files that is their content, wherever they lie."""
+    if not settings.sources:
+        return _recipe(settings, seed)
+    named: dict[str, JsonValue] = {source.name: _recipe(source, seed) for source in settings.sources}
+    return {"sources": named, "max_records": settings.max_records, "max_bytes": settings.max_bytes}
+
+
+def _recipe(settings: SourceSettings, seed: int) -> dict[str, JsonValue]:
     recipe: dict[str, JsonValue] = {"source": settings.source, "max_records": settings.max_records}
+    plain = SourceSettings()
+    for name in ("max_bytes", "text_field", "query_field", "id_field", "metadata_fields"):
+        value = getattr(settings, name)
+        if value != getattr(plain, name):
+            recipe[name] = list(value) if isinstance(value, tuple) else value
+    if settings.sample_percent < 100:
+        recipe |= {"sample_percent": settings.sample_percent, "seed": seed}
+    if isinstance(settings, NamedSourceSettings):
+        recipe["weight"] = settings.weight
     if settings.path is None:
-        if settings.source == "local":
-            raise ConfigError(
-                "data.path is not set", hint="embedctl --set data.path=FOLDER data fetch, or set it in config.toml"
-            )
-        from embedctl.data.hub import PRESETS
-
-        return {**recipe, "revision": settings.revision or PRESETS[settings.source].revision}
-    if settings.source == "openwebtext":
-        raise ConfigError("data.path does not go with source openwebtext", hint='set data.source = "local"')
-    files = _files(settings, settings.path)
-    base = settings.path if settings.path.is_dir() else settings.path.parent
-    hashes = manifest.hash_files(files)
-    named = {file.relative_to(base).as_posix(): hashes[file.as_posix()] for file in files}
-    digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
-    return {**recipe, "files": len(files), "files_sha256": digest}
+        return {**recipe, **_recipe_of_hub(settings)}
+    if settings.source in ("hub", "openwebtext"):
+        raise ConfigError(f"data.path does not go with source {settings.source}", hint='set data.source = "local"')
+    pubmedqa = settings.source == "pubmedqa"
+    files = local.find_pubmedqa(settings.path) if pubmedqa else local.find_files(settings.path)
+    hashes = manifest.hash_files({file.path for file in files})
+    named = {file.name: hashes[file.path.as_posix()] for file in files}
+    return {**recipe, "files": len(files), "files_sha256": manifest.digest(named)}
 
 
-def _files(settings: DataSettings, path: Path) -> list[Path]:
-    return local.find_pubmedqa(path) if settings.source == "pubmedqa" else local.find_files(path)
+def _recipe_of_hub(settings: SourceSettings) -> dict[str, JsonValue]:
+    from embedctl.data.hub import PRESETS
+
+    if settings.source == "local":
+        raise ConfigError(
+            "data.path is not set", hint="embedctl --set data.path=FOLDER data fetch, or set it in config.toml"
+        )
+    preset = PRESETS.get(settings.source)
+    # Without a revision the newest one is fetched and noted; `status` does not ask the network whether it still is.
+    revision = settings.revision or (preset.revision if preset else "")
+    recipe: dict[str, JsonValue] = {"revision": revision, "split": settings.split}
+    if settings.configuration:
+        recipe["configuration"] = settings.configuration
+    return {**recipe, "dataset": settings.dataset} if settings.source == "hub" else recipe
 
 
-def _records(settings: DataSettings, secrets: Secrets | None) -> Iterator[Record]:
-    if settings.path is None:
-        from embedctl.data.hub import read_hub
-
-        token = secrets.hf_token.get_secret_value() if secrets and secrets.hf_token else None
-        assert settings.source != "local"  # _recipe has refused it
-        return read_hub(settings.source, revision=settings.revision, token=token)
-    if settings.source == "pubmedqa":
-        return local.read_pubmedqa(settings.path)
-    return local.read_files(local.find_files(settings.path), settings.path)
-
-
-def _write(folder: Path, records: Iterable[Record], *, total: int | None, watch: Watch) -> dict[str, JsonValue]:
-    seen: set[bytes] = set()
-    characters = queries = parts = part_characters = 0
-    writer: pq.ParquetWriter | None = None
+def _whole(folder: Path) -> Manifest | None:
+    """The corpus that is there, if it can be built on."""
     try:
-        for group in _groups(records, seen):
-            if writer is None or part_characters > _PART_CHARACTERS:
-                if writer is not None:
-                    writer.close()
-                writer = pq.ParquetWriter(folder / f"part-{parts:05d}.parquet", SCHEMA, compression="zstd")
-                parts, part_characters = parts + 1, 0
-            writer.write_table(_table(group))
-            size = sum(len(record.text) for record in group)
-            characters, part_characters = characters + size, part_characters + size
-            queries += sum(record.query is not None for record in group)
-            watch(Tick(len(seen), total, "records", {"text": f"{characters / 1e6:,.1f} MB"}))
-    finally:
-        if writer is not None:
-            writer.close()
-    if not seen:
-        raise DataError("the source holds no records", hint="embedctl config show data")
-    return {"records": len(seen), "records_with_query": queries, "characters": characters}
-
-
-def _groups(records: Iterable[Record], seen: set[bytes]) -> Iterator[list[Record]]:
-    group: list[Record] = []
-    size = 0
-    for record in records:
-        # Twelve bytes of a hash stand for an id, so that memory stays small; two ids do not share them by chance.
-        key = hashlib.blake2b(record.id.encode(), digest_size=12).digest()
-        if key in seen:
-            raise DataError(
-                f"the id {record.id!r} stands for two records (the second in {record.source})",
-                hint="ids must be unique; leave the column out to have them numbered",
-            )
-        seen.add(key)
-        group.append(record)
-        size += len(record.text)
-        if len(group) == _GROUP_RECORDS or size > _GROUP_CHARACTERS:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _table(group: list[Record]) -> pa.Table:
-    return pa.table(
-        {
-            "id": [record.id for record in group],
-            "text": [record.text for record in group],
-            "query": [record.query for record in group],
-            "source": [record.source for record in group],
-            "metadata": [json.dumps(dict(record.metadata), ensure_ascii=False) for record in group],
-        },
-        schema=SCHEMA,
-    )
+        found = manifest.find(folder, "corpus")
+    except ArtifactError:
+        return None
+    return found if found and not manifest.damaged(folder, found) else None

@@ -1,232 +1,166 @@
-"""Records from files on this machine: .txt, .md, .jsonl, .csv, .tsv, .parquet, and PubMedQA's own JSON."""
+"""Records from files on this machine: which files there are, and the right reader for each."""
 
-import csv
-import gzip
-import json
 import logging
+import os
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from embedctl.data.archives import members
+from embedctl.data.encodings import find_encoding
+from embedctl.data.fields import Fields, plain, without_surrogates
+from embedctl.data.formats import READERS
+from embedctl.data.objects import read_members
+from embedctl.data.opening import Notes, TextFile, shown
 from embedctl.data.records import Record
-from embedctl.errors import DataError, NotFoundError, RefusedError
+from embedctl.data.tables import TABLES, read_table
+from embedctl.errors import DataError, NotFoundError, RefusedError, StorageError
+
+__all__ = ["FORMATS", "Fields", "Notes", "TextFile", "find_files", "find_pubmedqa", "read_file", "read_pubmedqa"]
 
 _log = logging.getLogger(__name__)
 
-TEXT_SUFFIXES = (".txt", ".md")
-SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".csv", ".tsv", ".parquet")
+FORMATS = (*READERS, *TABLES)
+COMPRESSIONS = (".gz", ".zst")
 PUBMEDQA_NAMES = ("ori_pqal.json", "ori_pqau.json", "ori_pqaa.json")
 
-_MAX_TEXT_FILE_BYTES = 256 * 2**20
-_MAX_FIELD_CHARACTERS = 64 * 2**20
-_FIELDS = {"id", "text", "query"}
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_MAGIC = re.compile(r"[*?\[]")
 
 
-def find_files(path: Path) -> list[Path]:
-    """The readable files at or below ``path``, in the order of their names; hidden ones are left out.
+def find_files(path: Path) -> list[TextFile]:
+    """The readable files of ``path``, a file, folder or pattern, in the order of their names; hidden ones are left out.
 
-    A link that leads out of ``path`` is refused: what it points at was not offered.
+    A link that leads out of the folder is refused: what it points at was not offered.
     """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise NotFoundError(f"no file or folder at {path}", hint="set data.path to your text")
-    root = path.resolve()
-    files = []
-    for file in sorted(path.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if hidden or file.suffix.lower() not in SUFFIXES or not file.is_file():
-            continue
-        if not file.resolve().is_relative_to(root):
-            raise RefusedError(f"{file} is a link out of {path}", hint="copy what it points at into the folder")
-        files.append(file)
+    try:
+        files = _found(path)
+    except OSError as fault:
+        raise StorageError(f"{shown(str(path)):.200} cannot be read: {fault.strerror or fault}") from None
     if not files:
-        wanted = ", ".join(SUFFIXES)
-        raise DataError(f"no file in {path} ends with one of {wanted}", hint="set data.path to a folder of text")
-    return files
-
-
-def read_files(files: list[Path], root: Path) -> Iterator[Record]:
-    """Every record of ``files``, streaming. Binary files are passed over with a word of warning."""
-    skipped = Counter[str]()
-    found = 0
-    for file in files:
-        name = file.relative_to(root).as_posix() if root.is_dir() else file.name
-        suffix = file.suffix.lower()
-        if suffix != ".parquet" and _is_binary(file):
-            skipped["binary"] += 1
-            _log.info("%s is a binary file; passed over", file)
-            continue
-        for record in _READERS[suffix](file, name):
-            found += 1
-            yield record
-    if skipped["binary"]:
-        _log.warning("%d of %d files are binary and were passed over", skipped["binary"], len(files))
-    if not found:
+        wanted = ", ".join(FORMATS)
         raise DataError(
-            f"no text in the {len(files)} files of {root}" + (": all are binary" if skipped["binary"] else ""),
+            f"no file in {shown(str(path))} ends with one of {wanted} (or these with .gz or .zst, or in a .zip)",
             hint="set data.path to a folder of text",
         )
+    return sorted(files, key=lambda file: file.name)
 
 
-def read_pubmedqa(path: Path) -> Iterator[Record]:
-    """PubMedQA's ``ori_pqa*.json`` (plain or gzip): each question with the abstract that answers it."""
-    for file in find_pubmedqa(path):
-        opened = gzip.open if file.suffix == ".gz" else open
-        try:
-            with opened(file, "rt", encoding="utf-8") as stream:
-                articles = json.load(stream)
-        except (ValueError, RecursionError, EOFError, gzip.BadGzipFile) as fault:
-            raise DataError(f"{file} is not PubMedQA's JSON: {fault}") from None
-        if not isinstance(articles, dict):
-            raise DataError(f"{file} is not PubMedQA's JSON: want an object of articles by PubMed id")
-        for pubmed_id, article in articles.items():
-            yield _pubmedqa_record(file, pubmed_id, article)
+def read_file(file: TextFile, fields: Fields, notes: Notes) -> Iterator[Record]:
+    """Every record of ``file``, streaming. One that holds no text gives none and is noted."""
+    if file.format in TABLES:
+        yield from read_table(file, fields)
+        return
+    encoding = find_encoding(file, notes)
+    if encoding is not None:
+        yield from READERS[file.format](file, encoding, fields)
 
 
-def find_pubmedqa(path: Path) -> list[Path]:
-    """The PubMedQA files at ``path``: itself, or those of a folder."""
-    if path.is_file():
-        return [path]
-    files = [path / (name + end) for name in PUBMEDQA_NAMES for end in ("", ".gz") if (path / (name + end)).is_file()]
-    if not files:
-        raise NotFoundError(f"no PubMedQA file at {path}", hint=f"want one of {', '.join(PUBMEDQA_NAMES)} (or .gz)")
+def _found(path: Path) -> list[TextFile]:
+    if path.is_dir():
+        return [file for found in _walk(path) for file in _at(found, path)]
+    if os.path.lexists(path):
+        return _at(path, None)
+    if _MAGIC.search(str(path)):
+        return [file for found, root in _matches(path) for file in _at(found, root)]
+    raise NotFoundError(f"no file or folder at {shown(str(path))}", hint="set data.path to your text")
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    def fail(fault: OSError) -> None:  # a folder that is silently left out would be missed much later
+        raise StorageError(f"{shown(str(fault.filename))} cannot be read: {fault.strerror}") from None
+
+    for folder, inner, names in os.walk(root, onerror=fail):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in inner:
+            if Path(folder, name).is_symlink():  # not followed; but one that leads out is told
+                _require_inside(Path(folder, name), root)
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _matches(pattern: Path) -> Iterator[tuple[Path, Path]]:
+    first = next(number for number, part in enumerate(pattern.parts) if _MAGIC.search(part))
+    root, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
+    if ".." in rest:
+        raise RefusedError(f"the pattern {shown(str(pattern))} leads out of {root}", hint='leave out ".."')
+    try:
+        for found in root.glob(str(Path(*rest))):
+            if not any(part.startswith(".") for part in found.relative_to(root).parts):
+                yield found, root
+    except ValueError as fault:
+        raise NotFoundError(f"{shown(str(pattern))} is not a pattern of files: {fault}") from None
+
+
+def _at(path: Path, root: Path | None) -> list[TextFile]:
+    """What is to be read at ``path``: itself, the members of a zip, or nothing."""
+    form, compression = _kind(path.name)
+    if form not in FORMATS and (form != ".zip" or compression):
+        return []
+    if root is not None:
+        _require_inside(path, root)
+    if not path.is_file():
+        # A pipe named by the user is an error when it is opened; among other files it is only passed over.
+        if root is None or path.is_dir():
+            return [] if root is not None else [TextFile(path, path.name, form, compression)]
+        _log.warning("%s is not a regular file; passed over", shown(str(path)))
+        return []
+    name = shown(path.name if root is None else path.relative_to(root).as_posix())
+    if form != ".zip":
+        return [TextFile(path, name, form, compression, root=root)]
+    return _in_zip(path, name, root)
+
+
+def _in_zip(path: Path, name: str, root: Path | None) -> list[TextFile]:
+    files = []
+    for entry in members(path, root):
+        form, compression = _kind(entry.filename)
+        inside = shown(without_surrogates(entry.filename))
+        if form in FORMATS:
+            files.append(TextFile(path, f"{name}/{inside}", form, compression, entry.filename, root, entry))
+        elif form == ".zip":
+            _log.warning("%s/%s is a zip inside a zip; passed over", shown(str(path)), inside)
     return files
 
 
-def _pubmedqa_record(file: Path, pubmed_id: str, article: Any) -> Record:
+def _kind(name: str) -> tuple[str, str]:
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes[-2:]]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
+    return (suffixes[-1] if suffixes else ""), compression
+
+
+def _require_inside(path: Path, root: Path) -> None:
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # links that go in a circle
+        inside = False
+    if not inside:
+        raise RefusedError(
+            f"{shown(str(path))} is a link out of {shown(str(root))}", hint="copy what it points at into the folder"
+        )
+
+
+def find_pubmedqa(path: Path) -> list[TextFile]:
+    """The PubMedQA files at ``path``: itself, or those of a folder."""
+    if path.is_file():
+        return [TextFile(path, shown(path.name), ".json", ".gz" if path.suffix == ".gz" else "")]
+    names = [name + end for name in PUBMEDQA_NAMES for end in ("", ".gz") if (path / (name + end)).is_file()]
+    if not names:
+        wanted = ", ".join(PUBMEDQA_NAMES)
+        raise NotFoundError(f"no PubMedQA file at {shown(str(path))}", hint=f"want one of {wanted} (or .gz)")
+    return [TextFile(path / name, name, ".json", ".gz" if name.endswith(".gz") else "", root=path) for name in names]
+
+
+def read_pubmedqa(file: TextFile) -> Iterator[Record]:
+    """PubMedQA's ``ori_pqa*.json``: each question with the abstract that answers it."""
+    for pubmed_id, article in read_members(file):
+        yield _article(file, pubmed_id, article)
+
+
+def _article(file: TextFile, pubmed_id: str, article: Any) -> Record:
     match article:
         case {"QUESTION": str(question), "CONTEXTS": list(contexts)}:
-            metadata = {
-                name: article[key]
-                for name, key in (("answer", "final_decision"), ("conclusion", "LONG_ANSWER"), ("year", "YEAR"))
-                if article.get(key)
-            }
-            text = "\n".join(str(part) for part in contexts)
-            return Record(pubmed_id, _without_surrogates(text), _without_surrogates(question), "pubmedqa", metadata)
-    raise DataError(f'{file}: article {pubmed_id}: want {{"QUESTION": str, "CONTEXTS": [str]}}')
-
-
-def _read_text(file: Path, name: str) -> Iterator[Record]:
-    size = file.stat().st_size
-    if size > _MAX_TEXT_FILE_BYTES:
-        raise DataError(
-            f"{file} has {size:,} bytes; one text may have {_MAX_TEXT_FILE_BYTES:,}",
-            hint='split it, or write one {"text": …} per line into a .jsonl file',
-        )
-    raw = file.read_bytes()
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        yield Record(name, raw.decode("utf-16", errors="replace"), source=name)
-        return
-    try:
-        yield Record(name, raw.decode("utf-8-sig"), source=name)
-    except UnicodeDecodeError:
-        # Kept, with U+FFFD where a byte made no sense: `data validate` finds and counts those.
-        _log.info("%s is not valid UTF-8", file)
-        yield Record(name, raw.decode("utf-8", errors="replace"), source=name)
-
-
-def _read_jsonl(file: Path, name: str) -> Iterator[Record]:
-    with file.open(encoding="utf-8-sig", errors="replace", newline="\n") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as fault:
-                reason = (
-                    fault.msg if isinstance(fault, json.JSONDecodeError) else "nested too deep or too long a number"
-                )
-                raise DataError(
-                    f"{file}:{number}: not JSON: {reason}: {line.strip()[:60]}", hint="mend or remove this line"
-                ) from None
-            yield _record(row, where=f"{file}:{number}", fallback_id=f"{name}:{number}", source=name)
-
-
-def _read_csv(file: Path, name: str) -> Iterator[Record]:
-    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
-    delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        reader = csv.DictReader(stream, delimiter=delimiter, restkey="_rest")
-        try:
-            _require_text(reader.fieldnames or [], file)
-            for row in reader:
-                where = f"{file}:{reader.line_num}"
-                if "_rest" in row:
-                    raise DataError(f"{where}: more fields than the header has", hint="quote fields that hold commas")
-                yield _record(row, where=where, fallback_id=f"{name}:{reader.line_num}", source=name)
-        except csv.Error as fault:
-            raise DataError(f"{file}:{reader.line_num}: not CSV: {fault}") from None
-
-
-def _read_parquet(file: Path, name: str) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(file)
-        _require_text(table.schema_arrow.names, file)
-        number = 0
-        for batch in table.iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
-                number += 1
-                yield _record(row, where=f"{file}: row {number}", fallback_id=f"{name}:{number}", source=name)
-    except (pa.ArrowInvalid, OSError) as fault:
-        raise DataError(f"{file} is not a Parquet file that can be read: {str(fault).splitlines()[0]}") from None
-
-
-_READERS: dict[str, Callable[[Path, str], Iterator[Record]]] = {
-    ".txt": _read_text,
-    ".md": _read_text,
-    ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
-    ".parquet": _read_parquet,
-}
-
-
-def _require_text(names: Any, file: Path) -> None:
-    if "text" not in names:
-        raise DataError(f"{file} has no column 'text'; it has {', '.join(map(str, names)) or 'none'}")
-
-
-def _record(row: Any, *, where: str, fallback_id: str, source: str) -> Record:
-    match row:
-        case {"text": str(text)}:
-            query = row.get("query") or None
-            if query is not None and not isinstance(query, str):
-                raise DataError(f"{where}: query must be a string, got {query!r:.60}")
-            own_id = row.get("id")
-            return Record(
-                _without_surrogates(str(own_id)) if own_id not in (None, "") else fallback_id,
-                _without_surrogates(text),
-                query and _without_surrogates(query),
-                source,
-                _metadata(row),
-            )
-    raise DataError(f'{where}: want {{"text": str, …}}, got {_short(row)}', hint="each row needs a text")
-
-
-def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
-    rest = {name: value for name, value in row.items() if name not in _FIELDS and value is not None}
-    clean: dict[str, Any] = json.loads(_without_surrogates(json.dumps(rest, default=str, ensure_ascii=False)))
-    return clean
-
-
-def _short(row: object) -> str:
-    text = json.dumps(row, default=str)
-    return text if len(text) <= 60 else text[:59] + "…"
-
-
-def _without_surrogates(text: str) -> str:
-    """A lone surrogate passes ``json.loads`` and then breaks Arrow, SQLite and tokenizers: make it U+FFFD."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
-
-
-def _is_binary(file: Path) -> bool:
-    with file.open("rb") as stream:
-        head = stream.read(8192)
-    return b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff"))
+            names = (("answer", "final_decision"), ("conclusion", "LONG_ANSWER"), ("year", "YEAR"))
+            metadata = {name: plain(article[key]) for name, key in names if article.get(key)}
+            text = without_surrogates("\n".join(str(part) for part in contexts))
+            return Record(without_surrogates(pubmed_id), text, without_surrogates(question), "pubmedqa", metadata)
+    raise DataError(f'{file.place}: article {pubmed_id}: want {{"QUESTION": str, "CONTEXTS": [str]}}')

@@ -1,7 +1,13 @@
-"""The validation artifact: a verdict on every record, and a report on the whole corpus."""
+"""The validation artifact: a verdict on every record, and a report on the whole corpus.
+
+findings-NAME.parquet, sketches-NAME.npy, mended-NAME.parquet   of each part of the corpus
+verdicts.parquet   what becomes of each record, duplicates included; one row group for each part
+report.json, report.html
+"""
 
 import json
-from collections import Counter
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,55 +16,90 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import JsonValue
 
-from embedctl.artifacts import manifest
-from embedctl.artifacts.folder import lock, new_folder, write_file
+from embedctl.artifacts import growing, manifest
+from embedctl.artifacts.folder import lock, write_file
+from embedctl.artifacts.growing import GrowingFolder, Shard, growing_folder
 from embedctl.artifacts.layout import Layout
+from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, up_to_date
-from embedctl.data import checks
-from embedctl.data.checks import Action, Match
-from embedctl.data.corpus import read_records
-from embedctl.data.records import Record
-from embedctl.errors import DataError
+from embedctl.data import duplicates, judging
+from embedctl.data.checks.kinds import CHECKS, TIERS
+from embedctl.data.checks.repair import FIXABLE
+from embedctl.data.corpus import parts_of
+from embedctl.data.duplicates import Copy
+from embedctl.data.page import page
+from embedctl.data.records import split_of
+from embedctl.data.report import build, describe
+from embedctl.data.sketches import Sketches
+from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
-from embedctl.settings import Severity, ValidationSettings
+from embedctl.settings import Severity, TokensSettings, ValidationSettings
+from embedctl.workers import spread
+
+__all__ = ["describe", "dropped_rows", "mended_file", "read_report", "recipe_of", "refuse_above", "validate"]
+
+_log = logging.getLogger(__name__)
 
 VERDICTS = "verdicts.parquet"
 REPORT = "report.json"
+PAGE = "report.html"
 
 _SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("checks", pa.list_(pa.string()), nullable=False),
+        pa.field("severity", pa.string()),
         pa.field("characters", pa.int64(), nullable=False),
+        pa.field("copy_of", pa.string()),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
     ]
 )
-_SAMPLES = 5
-_SAMPLE_CHARACTERS = 40
-_PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-_GROUP_RECORDS = 4096
 
 
-def validate(settings: ValidationSettings, layout: Layout, *, watch: Watch = unwatched) -> Outcome:
-    """Judge every record of ``corpus/NAME``; the verdicts decide what is tokenized."""
+def validate(
+    settings: ValidationSettings,
+    layout: Layout,
+    *,
+    held_percent: float = 0.0,
+    tokens: TokensSettings | None = None,
+    watch: Watch = unwatched,
+) -> Outcome:
+    """Judge every record of ``corpus/NAME``; the verdicts decide what is tokenized.
+
+    held_percent: share of the records marked ``held``, by a hash of the id: their texts may not be trained on
+    tokens:       how the texts will be tokenized, to say how much of them will be cut
+    """
+    _refuse_unfixable(settings)
     corpus = manifest.read_verified(layout.corpus, "corpus")
     parents = {"corpus": corpus.content_id}
-    recipe = recipe_of(settings)
+    recipe = recipe_of(settings, held_percent)
+    identity = manifest.fingerprint("validation", parents, recipe)
     with lock(layout.lock(layout.validation)):
-        found = up_to_date(layout.validation, "validation", manifest.fingerprint("validation", parents, recipe))
+        found = up_to_date(layout.validation, "validation", identity)
         if found:
             return found
-        with new_folder(layout.validation) as folder:
-            report = _judge(settings, layout.corpus, folder / VERDICTS, total=corpus.number("records"), watch=watch)
-            write_file(folder / REPORT, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
-            facts = {name: report[name] for name in ("records", "kept", "flagged", "dropped", "worst_severity")}
-            made = manifest.write(folder, "validation", parents=parents, settings=recipe, facts=facts)
+        with growing_folder(layout.validation, identity) as folder:
+            shards = _judge(settings, layout, corpus, folder, watch)
+            copies = _copies(settings, folder, shards, held_percent)
+            verdicts = _verdicts(settings, folder.path, shards, copies)
+            report = build(settings, layout, shards, folder.path, verdicts, copies, corpus, tokens)
+            write_file(folder.path / REPORT, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+            write_file(folder.path / PAGE, page(report, title=f"Validation of {layout.name}").encode())
+            facts = {name: report[name] for name in _FACTS}
+            facts["failed"] = sum(int(str(shard.facts["failed"])) for shard in shards)
+            known = folder.finish([shard.name for shard in shards])
+            made = manifest.write(folder.path, "validation", parents=parents, settings=recipe, facts=facts, known=known)
     return Outcome(layout.validation, made, made=True)
 
 
-def recipe_of(settings: ValidationSettings) -> dict[str, JsonValue]:
+_FACTS = ("records", "kept", "flagged", "fixed", "dropped", "worst_severity")
+
+
+def recipe_of(settings: ValidationSettings, held_percent: float = 0.0) -> dict[str, JsonValue]:
     """The settings on which the verdicts depend."""
-    return settings.model_dump(mode="json", exclude={"fail_on"})
+    return {**settings.model_dump(mode="json", exclude={"fail_on"}), "held_percent": held_percent}
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -67,127 +108,138 @@ def read_report(folder: Path) -> dict[str, Any]:
     return report
 
 
-def dropped_ids(folder: Path) -> frozenset[str]:
-    """The ids of the records that must not be used."""
-    table = pq.read_table(folder / VERDICTS, columns=["id"], filters=[("verdict", "=", "drop")])
-    return frozenset(table.column("id").to_pylist())
+def dropped_rows(folder: Path) -> dict[str, tuple[int, ...]]:
+    """For each part of the corpus its rows that must not be used."""
+    table = pq.read_table(folder / VERDICTS, columns=["part", "row"], filters=[("verdict", "=", "drop")])
+    rows: dict[str, list[int]] = {}
+    for part, row in zip(table.column("part").to_pylist(), table.column("row").to_pylist(), strict=True):
+        rows.setdefault(part, []).append(row)
+    return {part: tuple(found) for part, found in rows.items()}
+
+
+def mended_file(folder: Path, part: str) -> Path | None:
+    """The texts of a part that were mended, if there are any."""
+    path = folder / f"mended-{part}.parquet"
+    return path if path.is_file() else None
 
 
 def refuse_above(settings: ValidationSettings, outcome: Outcome) -> None:
-    """Raise :class:`DataError` if the worst finding reaches ``fail_on``."""
-    found = outcome.manifest.facts.get("worst_severity")
+    """Raise :class:`DataError` if the worst finding reaches ``fail_on``, or a check whose action is fail struck."""
+    facts = outcome.manifest.facts
+    hint = f"see {outcome.folder / PAGE}"
+    if facts.get("failed"):
+        raise DataError(f"{facts['failed']:,} records have findings whose action is fail", hint=hint)
+    found = facts.get("worst_severity")
     if settings.fail_on == "never" or found not in get_args(Severity):
         return
-    if checks.SEVERITIES.index(found) >= checks.SEVERITIES.index(settings.fail_on):
+    if TIERS.index(found) >= TIERS.index(settings.fail_on):
         raise DataError(
-            f"validation found something of severity {found} (validation.fail_on is {settings.fail_on})",
-            hint=f"see {outcome.folder / REPORT}",
+            f"validation found something of severity {found} (validation.fail_on is {settings.fail_on})", hint=hint
         )
 
 
+def _refuse_unfixable(settings: ValidationSettings) -> None:
+    for name, action in settings.actions:
+        if action == "fix" and name not in FIXABLE:
+            raise ConfigError(
+                f"validation.actions.{name}: there is no fix for it", hint=f"fix goes with {', '.join(sorted(FIXABLE))}"
+            )
+
+
 def _judge(
-    settings: ValidationSettings, corpus: Path, verdicts: Path, *, total: int, watch: Watch
-) -> dict[str, JsonValue]:
-    tally = _Tally(settings)
-    rows: list[dict[str, object]] = []
-    with pq.ParquetWriter(verdicts, _SCHEMA, compression="zstd") as writer:
-        for record in read_records(corpus):
-            findings = [(record.text, match) for match in checks.examine(record.text, settings)]
-            # A bad query spoils the pair as a bad text does; but it may be as short as it likes.
-            findings += [
-                (record.query, match)
-                for match in checks.examine(record.query or "-", settings)
-                if record.query and match.check is not checks.TOO_SHORT
-            ]
-            verdict = tally.add(record, findings)
-            names = sorted({match.check.name for _, match in findings})
-            rows.append({"id": record.id, "verdict": verdict, "checks": names, "characters": len(record.text)})
-            if len(rows) == _GROUP_RECORDS:
-                writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
-                watch(Tick(tally.records, total, "records"))
-                rows.clear()
-        writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
-    watch(Tick(tally.records, total, "records"))
-    return tally.report()
+    settings: ValidationSettings, layout: Layout, corpus: Manifest, folder: GrowingFolder, watch: Watch
+) -> list[Shard]:
+    """Findings of every part, of those that are new by as many processes as there are cores."""
+    recipe = recipe_of(replace_near(settings))
+    ready: dict[str, Shard] = {}
+    due: list[judging.Work] = []
+    for part in parts_of(layout.corpus):
+        key = growing.key_of({"part": corpus.files[part.name].sha256, "recipe": recipe})
+        shard = folder.take(part.stem, key)
+        if shard is not None:
+            ready[part.stem] = shard
+        else:
+            due.append(judging.Work(part.stem, key, part, folder.path, settings))
+    total = corpus.number("records")
+    sizes = {part.stem: pq.read_metadata(part).num_rows for part in parts_of(layout.corpus)}
+    done = sum(sizes[name] for name in ready)
+    watch(Tick(done, total, "records"))
+    for work, shard in spread(judging.judge, due):
+        ready[work.name] = folder.commit(shard)
+        done += sizes[work.name]
+        watch(Tick(done, total, "records"))
+    return [ready[name] for name in sorted(ready)]
 
 
-class _Tally:
-    """Counts over the whole corpus; of each finding a few samples."""
-
-    def __init__(self, settings: ValidationSettings) -> None:
-        self._settings = settings
-        self._lengths: list[int] = []
-        self._verdicts = Counter[Action]()
-        self._records_by_check = Counter[str]()
-        self._occurrences = Counter[str]()
-        self._samples: dict[str, list[JsonValue]] = {}
-        self._severities: set[Severity] = set()
-
-    @property
-    def records(self) -> int:
-        return len(self._lengths)
-
-    def add(self, record: Record, findings: list[tuple[str, Match]]) -> Action:
-        """Count one record and give its verdict: the gravest action of what was found in its texts."""
-        self._lengths.append(len(record.text))
-        found = {match.check for _, match in findings}
-        self._records_by_check.update(check.name for check in found)
-        for text, match in findings:
-            name = match.check.name
-            self._occurrences[name] += 1
-            samples = self._samples.setdefault(name, [])
-            if len(samples) < _SAMPLES and not any(s["id"] == record.id for s in samples if isinstance(s, dict)):
-                samples.append({"id": record.id, "at_character": match.start, "shown": _shown(text, match)})
-        actions = {check.action(self._settings) for check in found}
-        self._severities |= {check.severity for check in found}
-        verdict: Action = "drop" if "drop" in actions else "flag" if "flag" in actions else "keep"
-        self._verdicts[verdict] += 1
-        return verdict
-
-    def report(self) -> dict[str, JsonValue]:
-        findings: list[JsonValue] = [
-            {
-                "check": check.name,
-                "severity": check.severity,
-                "action": check.action(self._settings),
-                "meaning": check.meaning,
-                "records": self._records_by_check[check.name],
-                "occurrences": self._occurrences[check.name],
-                "samples": self._samples[check.name],
-            }
-            for check in checks.CHECKS
-            if check.name in self._records_by_check
-        ]
-        return {
-            "format": 1,
-            "records": self.records,
-            "kept": self._verdicts["keep"],
-            "flagged": self._verdicts["flag"],
-            "dropped": self._verdicts["drop"],
-            "worst_severity": checks.worst(self._severities),
-            "length_characters": describe(self._lengths),
-            "findings": findings,
-        }
+def replace_near(settings: ValidationSettings) -> ValidationSettings:
+    """The settings on which the findings in one part depend: not those for copies, which are looked for among all."""
+    plain = ValidationSettings()
+    copies = ("duplicate", "near_duplicate", "held_text_in_training")
+    actions = settings.actions.model_copy(update={name: getattr(plain.actions, name) for name in copies})
+    return settings.model_copy(
+        update={"near_duplicate_similarity": plain.near_duplicate_similarity, "actions": actions}
+    )
 
 
-def describe(lengths: "list[int] | np.ndarray[Any, Any]") -> dict[str, JsonValue]:
-    """Count, mean, standard deviation, extremes and percentiles of some lengths."""
-    array = np.asarray(lengths, dtype=np.int64)
-    if not len(array):
-        return {"count": 0}
-    points = np.percentile(array, _PERCENTILES)
-    return {
-        "count": len(array),
-        "mean": round(float(array.mean()), 2),
-        "std": round(float(array.std()), 2),
-        "min": int(array.min()),
-        "max": int(array.max()),
-        **{f"p{percent}": round(float(point), 1) for percent, point in zip(_PERCENTILES, points, strict=True)},
-    }
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Where a record stands in the corpus."""
+
+    part: str
+    row: int
 
 
-def _shown(text: str, match: Match) -> str:
-    """The place with a little around it; what cannot be seen is written as its code point."""
-    end = min(match.end, match.start + _SAMPLE_CHARACTERS)
-    piece = text[max(0, match.start - 10) : end + 10]
-    return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in piece)
+def _copies(
+    settings: ValidationSettings, folder: GrowingFolder, shards: list[Shard], held_percent: float
+) -> list[Copy]:
+    """Copies among all records; rows are counted through all parts."""
+    rows = [np.load(folder.path / f"sketches-{shard.name}.npy", allow_pickle=False) for shard in shards]
+    if not rows:
+        return []
+    every = np.concatenate(rows)
+    ids = [
+        record
+        for shard in shards
+        for record in pq.read_table(folder.path / f"findings-{shard.name}.parquet", columns=["id"])
+        .column("id")
+        .to_pylist()
+    ]
+    held = np.array([split_of(record, held_percent) == "held" for record in ids], dtype=bool)
+    sketches = Sketches(every["words"], every["signature"])
+    found = duplicates.copies(sketches, every["query"], held, similarity=settings.near_duplicate_similarity)
+    return [copy for copy in found if getattr(settings.actions, copy.check) != "keep"]
+
+
+def _verdicts(settings: ValidationSettings, folder: Path, shards: list[Shard], copies: list[Copy]) -> pa.Table:
+    """Write and give back what becomes of each record."""
+    by_row = {copy.row: copy for copy in copies}
+    tables = []
+    before = 0
+    ids: list[str] = []
+    for shard in shards:
+        ids += pq.read_table(folder / f"findings-{shard.name}.parquet", columns=["id"]).column("id").to_pylist()
+    with pq.ParquetWriter(folder / VERDICTS, _SCHEMA, compression="zstd") as writer:
+        for shard in shards:
+            rows = pq.read_table(folder / f"findings-{shard.name}.parquet").to_pylist()
+            for n, row in enumerate(rows):
+                copy = by_row.get(before + n)
+                row |= {"part": shard.name, "row": n, "copy_of": ids[copy.of] if copy else None}
+                if copy:
+                    _condemn(row, copy, settings)
+            before += len(rows)
+            table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+            writer.write_table(table)
+            tables.append(table)
+    return pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
+
+
+def _condemn(row: dict[str, Any], copy: Copy, settings: ValidationSettings) -> None:
+    """Add to the verdict on a record that it is a copy."""
+    check = next(check for check in CHECKS if check.name == copy.check)
+    row["checks"] = sorted([*row["checks"], copy.check])
+    row["severity"] = max(row["severity"] or "info", check.severity, key=TIERS.index)
+    action = getattr(settings.actions, copy.check)
+    if action == "drop":
+        row["verdict"] = "drop"
+    elif row["verdict"] == "keep":
+        row["verdict"] = "flag"

@@ -1,6 +1,6 @@
 """Token shards on disk: written as a stream of Arrow batches, read through a memory map."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from embedctl.artifacts import manifest as manifests
 from embedctl.artifacts.manifest import Manifest
+from embedctl.tokens import published
 from embedctl.tokens import tokenizer as tokenizers
 from embedctl.tokens.tokenizer import Frame
 
@@ -33,6 +34,8 @@ def schema(vocabulary: int) -> pa.Schema:
             pa.field("end", pa.int64(), nullable=False),
             pa.field("text", pa.string(), nullable=False),
             pa.field("input_ids", ids, nullable=False),
+            # Why the text of the chunk alone would not encode to these ids; null where it does.
+            pa.field("inexact", pa.string()),
             pa.field("query", pa.string()),
             pa.field("query_ids", ids),
             pa.field("split", pa.string(), nullable=False),
@@ -105,7 +108,7 @@ class TokenTable:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        return tokenizers.load(self.folder / TOKENIZER)
+        return published.load(self.folder / TOKENIZER)
 
     @cached_property
     def frame(self) -> Frame:
@@ -144,8 +147,8 @@ def _lists(column: pa.ChunkedArray) -> _Lists:
     )
 
 
-def write_part(path: Path, batches: Iterator[pa.RecordBatch], layout: pa.Schema) -> None:
+def write_part(path: Path, rows: pa.Table) -> None:
     """Write one shard as an Arrow IPC file."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, layout) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+        # As one batch, so that the bytes do not depend on how the rows came together.
+        writer.write_table(rows.combine_chunks())

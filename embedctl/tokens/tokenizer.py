@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from embedctl.errors import ArtifactError, ConfigError
+from embedctl.errors import ArtifactError
 from embedctl.settings import TokensSettings
 
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -34,24 +33,6 @@ def train(texts: Callable[[], Iterable[str]], settings: TokensSettings) -> Token
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{CLS} $A {SEP}", pair=f"{CLS} $A {SEP} $B:1 {SEP}:1", special_tokens=list(ids.items())
     )
-    return tokenizer
-
-
-def load(path: Path) -> Tokenizer:
-    """Read a ``tokenizer.json``; cutting and padding are switched off, for chunks and batches see to both."""
-    if not path.is_file():
-        raise ConfigError(f"no tokenizer at {path}", hint="set tokens.tokenizer to a tokenizer.json, or unset it")
-    return parse(path.read_bytes(), str(path))
-
-
-def parse(content: bytes, where: str) -> Tokenizer:
-    """Like :func:`load`, from bytes; ``where`` is named if they are not a tokenizer."""
-    try:
-        tokenizer = Tokenizer.from_buffer(content)
-    except ValueError as fault:
-        raise ArtifactError(f"{where} is not a tokenizer.json: {fault}") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return tokenizer
 
 

@@ -1,0 +1,82 @@
+"""Text that says the same over and over."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from embedctl.data.checks.kinds import REPETITION, Match, Tier
+
+RUN = 100
+_STRIDE = 20
+_FIVE = re.compile(r"(.)\1{4}", re.DOTALL)
+_LAYOUT = frozenset(" \t\n\r-=_.*#~+|`\u00a0\u2500\u2501\u2550\u2014\u2013\u2026")
+_LINES = 8
+_PROBE = 24
+_WORDS = re.compile(r"\S+")
+_SAMPLE_CHARACTERS = 100_000
+
+
+def examine(text: str) -> Iterator[Match]:
+    """Long runs of one character, and text that is mostly one line or one phrase."""
+    if len(text) <= RUN:
+        return
+    yield from _runs(text)
+    if _may_repeat(text):
+        severity = _of_phrases(text[:_SAMPLE_CHARACTERS])
+        if severity:
+            yield Match(REPETITION, 0, len(text), severity)
+
+
+def _runs(text: str) -> Iterator[Match]:
+    """Runs of more than ``RUN`` times one character; rules and gaps of a layout only if they are most of the text."""
+    last = -1
+    # A run so long leaves the same character at five samples in a row.
+    for samples in _FIVE.finditer(text[::_STRIDE]):
+        at = samples.start() * _STRIDE
+        if at < last:
+            continue
+        start, last = _extent(text, at + 2 * _STRIDE)
+        if last - start > RUN and (text[start] not in _LAYOUT or 2 * (last - start) > len(text)):
+            yield Match(REPETITION, start, last, "medium" if 2 * (last - start) > len(text) else "low")
+
+
+def _extent(text: str, at: int) -> tuple[int, int]:
+    start = len(text[:at].rstrip(text[at]))
+    return start, len(text) - len(text[at:].lstrip(text[at]))
+
+
+def _may_repeat(text: str) -> bool:
+    """Whether most pieces of the text come back so often that a closer look pays."""
+    size = len(text)
+    again = 0
+    for eighth in (1, 5, 3, 7):
+        start = size * eighth // 8
+        probe = text[start : start + _PROBE]
+        again += len(probe) == _PROBE and text.count(probe, max(0, start - 4000), start + 4000) > 3
+        if again == 0 and eighth == 5:
+            return False
+    return again > 2
+
+
+def _of_phrases(text: str) -> Tier | None:
+    """How much of the text one line or one run of words takes, if it is most of it."""
+    lines = [line.strip() for line in text.splitlines() if any(c.isalnum() for c in line)]
+    if len(lines) >= _LINES:
+        line, times = Counter(lines).most_common(1)[0]
+        if times >= _LINES and 2 * times > len(lines) and times * len(line) * 2 > len(text):
+            return "medium"
+    words = [word for word in _WORDS.findall(text.lower()) if any(c.isalpha() for c in word)]
+    if len(words) < 24:
+        return None
+    # Where one phrase of n words is most of the text, its words are most of the words.
+    return _of_words(words)
+
+
+def _of_words(words: list[str]) -> Tier | None:
+    runs = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
+    repeated = sum(count for count in runs.values() if count >= 4)
+    share = repeated / len(words)
+    # A song or a law repeats lines; it does not have so few different runs of words.
+    if share > 0.8 and len(runs) * 5 < len(words):
+        return "medium"
+    return "low" if share > 0.65 and len(runs) * 3 < len(words) else None

@@ -1,0 +1,141 @@
+"""Which encoding a file is in: its mark, else UTF-8 if all of it is, else a guess that is said aloud."""
+
+import codecs
+import io
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from embedctl.data.opening import Notes, TextFile, open_bytes
+
+_log = logging.getLogger(__name__)
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_MAGIC = (
+    *(b"%PDF-", b"PK\3\4", b"\x89PNG", b"GIF87a", b"GIF89a", b"\xff\xd8\xff", b"\x7fELF", b"\x1f\x8b\x08", b"BZh"),
+    *(b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a", b"\xfd7zXZ", b"\xd0\xcf\x11\xe0", b"SQLite format 3"),
+    *(b"ID3", b"OggS", b"fLaC", b"PAR1", b"ARROW1", b"wOFF", b"wOF2", b"\xca\xfe\xba\xbe"),
+)
+_DECLARED = re.compile(rb"""<(?:meta|\?xml)[^>]{1,200}?(?:charset|encoding)\s{0,9}=\s{0,9}["']?([\w.:-]{2,40})""", re.I)
+# Encodings in which files are met; the rarer ones of the library win by chance on short texts.
+_CANDIDATES = (
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "koi8_u"),
+    *("cp932", "euc_jp", "gb18030", "big5", "cp949", "iso8859_2", "iso8859_5", "iso8859_7", "tis_620", "cp866"),
+)
+
+_HEAD_BYTES = 8192
+_CHUNK_BYTES = 2**20
+_SAMPLE_BYTES = 2**17
+_EVIDENCE_BYTES = 24  # fewer bytes above 127 than this do not tell one encoding from another
+
+
+@contextmanager
+def open_text(file: TextFile, encoding: str, *, newline: str = "") -> Iterator[io.TextIOWrapper]:
+    """The characters of ``file``, streaming; bytes that make no sense are U+FFFD."""
+    with (
+        open_bytes(file) as stream,
+        io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline=newline) as text,
+    ):
+        yield text
+
+
+def find_encoding(file: TextFile, notes: Notes) -> str | None:
+    """The encoding of ``file``, noted; ``None`` if it holds no text (noted as well)."""
+    found = _look(file)
+    if found is None:
+        notes.binary.append(file.name)
+        _log.info("%s is a binary file; passed over", file.place)
+        return None
+    notes.encodings["utf-8" if found == "utf-8-sig" else found] += 1
+    if not found.startswith("utf-8"):
+        _log.info("%s is read as %s", file.place, found)
+    return found
+
+
+def _look(file: TextFile) -> str | None:
+    with open_bytes(file) as stream:
+        head = stream.read(_HEAD_BYTES)
+        for mark, encoding in _MARKS:
+            if head.startswith(mark):
+                return encoding
+        if b"\0" in head:
+            return _wide(head)
+        if head.startswith(_MAGIC):
+            return None
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        chunk = head
+        try:
+            while chunk:
+                decoder.decode(chunk)
+                chunk = stream.read(_CHUNK_BYTES)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as fault:
+            start = max(0, fault.start - _SAMPLE_BYTES // 2)
+            sample = fault.object[fault.object.find(b"\n", start, fault.start) + 1 or start :]
+            sample = (sample + stream.read(_SAMPLE_BYTES))[:_SAMPLE_BYTES]
+            return _guess(sample, head if file.format in (".html", ".htm", ".xml") else b"")
+    return "utf-8"
+
+
+def _wide(head: bytes) -> str | None:
+    """UTF-16 without a mark: every other byte of its Latin letters is 0. Anything else with a 0 is no text."""
+    pairs = max(1, len(head) // 2)
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    for encoding, zeros, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
+        if zeros >= 0.2 * pairs and others <= 0.01 * pairs:
+            try:
+                codecs.getincrementaldecoder(encoding)().decode(head)
+            except UnicodeDecodeError:
+                return None
+            return encoding
+    return None
+
+
+def _guess(sample: bytes, head: bytes) -> str:
+    repaired = sample.decode("utf-8", errors="replace")
+    bad = repaired.count("\ufffd")
+    if sum(not c.isascii() for c in repaired) - bad > bad:
+        return "utf-8"  # UTF-8 that was damaged: other encodings look like it by chance only
+    declared = _DECLARED.search(head)
+    if declared and (known := _known(declared[1].decode("ascii"))):
+        return known
+    high = sum(byte > 127 for byte in sample[:4096])
+    if high < _EVIDENCE_BYTES:
+        # Too little to tell: the encoding of most such files, if every byte has a meaning in it.
+        return "cp1252" if _decodes(sample, "cp1252") else "utf-8"
+    from charset_normalizer import from_bytes
+
+    matches = from_bytes(sample, cp_isolation=[*_CANDIDATES])
+    best = matches.best()
+    if best is None:
+        return "cp1252"
+    # The Windows code pages of Europe look alike; where none is better, the most common one.
+    alike = (m for m in matches if m.encoding == "cp1252" and m.percent_chaos <= best.percent_chaos)
+    return "cp1252" if any(m.percent_coherence >= best.percent_coherence for m in alike) else best.encoding
+
+
+def _known(label: str) -> str | None:
+    """Python's name of a text encoding; as browsers do, Latin-1 is taken for the larger Windows-1252."""
+    try:
+        name = codecs.lookup(label).name
+        b"a".decode(name)
+    except (LookupError, UnicodeError):
+        return None
+    if name in ("iso8859-1", "ascii"):
+        return "cp1252"
+    return None if name.startswith(("utf", "idna", "punycode")) or "escape" in name else name
+
+
+def _decodes(sample: bytes, encoding: str) -> bool:
+    try:
+        sample.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True

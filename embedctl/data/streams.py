@@ -1,0 +1,198 @@
+"""Sources as streams that say where they stand: a fetch that was interrupted goes on from there."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from pydantic import JsonValue
+
+from embedctl.data import local
+from embedctl.data.fields import Fields
+from embedctl.data.opening import Notes
+from embedctl.data.records import Record
+from embedctl.errors import DataError
+from embedctl.settings import DataSettings, NamedSourceSettings, Secrets, SourceSettings
+
+Position = dict[str, JsonValue]
+
+
+class Rows(Protocol):
+    """The rows of one source, in an order that is always the same."""
+
+    def read(self, position: Position | None) -> Iterator[Record]:
+        """All records, or those after ``position``."""
+
+    def position(self) -> Position:
+        """Where the stream stands: after the record that was read last."""
+
+
+class LocalRows:
+    """The records of files on this machine, one file after the other."""
+
+    def __init__(self, settings: SourceSettings, notes: Notes) -> None:
+        assert settings.path is not None
+        self._settings, self._notes = settings, notes
+        pubmedqa = settings.source == "pubmedqa"
+        self._files = local.find_pubmedqa(settings.path) if pubmedqa else local.find_files(settings.path)
+        self._file = self._row = 0
+
+    def read(self, position: Position | None) -> Iterator[Record]:
+        first, skipped = (int(str(position[name])) for name in ("file", "row")) if position else (0, 0)
+        for file in range(first, len(self._files)):
+            self._file, self._row = file, 0
+            # What the file in which we go on has to say was noted before.
+            notes = Notes() if position and self._file == first else self._notes
+            for record in self._records(self._files[self._file], notes):
+                self._row += 1
+                if self._file > first or self._row > skipped:
+                    yield record
+
+    def position(self) -> Position:
+        return {"file": self._file, "row": self._row}
+
+    def _records(self, file: local.TextFile, notes: Notes) -> Iterator[Record]:
+        if self._settings.source == "pubmedqa":
+            return local.read_pubmedqa(file)
+        return local.read_file(file, fields_of(self._settings), notes)
+
+
+class Source:
+    """One source with its limits: a sample of its records, at most so many, at most so many bytes."""
+
+    def __init__(self, settings: SourceSettings, *, seed: int, secrets: Secrets | None) -> None:
+        self.settings = settings
+        self.notes = Notes()
+        self.name = settings.name if isinstance(settings, NamedSourceSettings) else ""
+        self.weight = settings.weight if isinstance(settings, NamedSourceSettings) else 1.0
+        self.records = self.bytes = 0
+        self._seed = seed
+        self._rows = _rows(settings, self.notes, secrets)
+        self._stream: Iterator[Record] | None = None
+        self._position: Position | None = None
+
+    def go_to(self, position: Position) -> None:
+        """Go on after the record that was the last when ``position`` was asked for."""
+        self.records, self.bytes = (int(str(position[name])) for name in ("records", "bytes"))
+        rows, encodings, binary = position["rows"], position["encodings"], position["binary"]
+        self._position = rows if isinstance(rows, dict) else None
+        assert isinstance(encodings, dict)
+        assert isinstance(binary, list)
+        self.notes.encodings.update({name: int(str(count)) for name, count in encodings.items()})
+        self.notes.binary.extend(map(str, binary))
+
+    def position(self) -> Position:
+        rows: JsonValue = self._rows.position() if self._stream is not None else self._position
+        notes: Position = {"encodings": dict(self.notes.encodings), "binary": list(self.notes.binary)}
+        return {"records": self.records, "bytes": self.bytes, "rows": rows, **notes}
+
+    def next(self, *, room_bytes: int | None) -> Record | None:
+        """The next record, or ``None`` when there are no more or a limit is reached; then it is not asked again.
+
+        room_bytes: what all sources together may still give
+        """
+        limits = self.settings
+        if limits.max_records and self.records >= limits.max_records:
+            return None
+        if limits.max_bytes:
+            own = limits.max_bytes - self.bytes
+            room_bytes = own if room_bytes is None else min(own, room_bytes)
+        if self._stream is None:
+            self._stream = self._rows.read(self._position)
+        for found in self._stream:
+            record = _named(found, self.name) if self.name else found
+            if limits.sample_percent < 100 and not self._drawn(record.id):
+                continue
+            size = size_of(record)
+            if room_bytes is not None and size > room_bytes:
+                return None
+            self.records, self.bytes = self.records + 1, self.bytes + size
+            return record
+        return None
+
+    def _drawn(self, record_id: str) -> bool:
+        """A function of the id: a record stays in the sample, or out of it, as its source grows."""
+        digest = hashlib.blake2b(f"{self._seed}/{record_id}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64 * 100 < self.settings.sample_percent
+
+
+class Mixture:
+    """The records of several sources, each as often as its weight says, until all are exhausted.
+
+    Which one comes next is a function of how many each has given: the source that is furthest behind.
+    """
+
+    def __init__(self, settings: DataSettings, *, seed: int, secrets: Secrets | None) -> None:
+        chosen: tuple[SourceSettings, ...] = settings.sources or (settings,)
+        self.sources = [Source(source, seed=seed, secrets=secrets) for source in chosen]
+        self._most_records = settings.max_records if settings.sources else 0
+        self._most_bytes = settings.max_bytes if settings.sources else 0
+        self._ended: set[int] = set()
+
+    def __iter__(self) -> Iterator[Record]:
+        while (turn := self._turn()) is not None:
+            room = self._most_bytes - sum(source.bytes for source in self.sources) if self._most_bytes else None
+            record = self.sources[turn].next(room_bytes=room)
+            if record is None:
+                self._ended.add(turn)
+            else:
+                yield record
+
+    def position(self) -> JsonValue:
+        """Where all of them stand, as JSON."""
+        return {"ended": sorted(self._ended), "sources": [source.position() for source in self.sources]}
+
+    def go_to(self, positions: JsonValue) -> None:
+        assert isinstance(positions, dict)
+        ended, sources = positions["ended"], positions["sources"]
+        assert isinstance(ended, list)
+        assert isinstance(sources, list)
+        self._ended = {int(str(number)) for number in ended}
+        for source, position in zip(self.sources, sources, strict=True):
+            assert isinstance(position, dict)
+            source.go_to(position)
+
+    def _turn(self) -> int | None:
+        """The source that is furthest behind its weight; ``None`` when all is read that was asked for."""
+        if self._most_records and sum(source.records for source in self.sources) >= self._most_records:
+            return None
+        running = [number for number in range(len(self.sources)) if number not in self._ended]
+        behind = lambda number: (self.sources[number].records + 1) / self.sources[number].weight  # noqa: E731
+        return min(running, key=behind, default=None)
+
+
+def fields_of(settings: SourceSettings) -> Fields:
+    """How the rows of a source are to be read."""
+    return Fields(settings.text_field, settings.query_field, settings.id_field, settings.metadata_fields)
+
+
+def size_of(record: Record) -> int:
+    """Bytes of text, in UTF-8."""
+    return sum(len(text) if text.isascii() else len(text.encode()) for text in (record.text, record.query or ""))
+
+
+def _named(record: Record, name: str) -> Record:
+    return Record(f"{name}/{record.id}", record.text, record.query, f"{name}/{record.source}", record.metadata)
+
+
+def _rows(settings: SourceSettings, notes: Notes, secrets: Secrets | None) -> Rows:
+    if settings.path is not None:
+        if settings.source in ("hub", "openwebtext"):
+            raise DataError(f"data.path does not go with source {settings.source}", hint='set data.source = "local"')
+        return LocalRows(settings, notes)
+    from embedctl.data.hub import HubRows
+
+    token = secrets.hf_token.get_secret_value() if secrets and secrets.hf_token else None
+    return HubRows(settings, token=token)
+
+
+def summary(source: Source) -> dict[str, Any]:
+    """What the manifest says of a source."""
+    facts: dict[str, Any] = {"records": source.records, "bytes": source.bytes}
+    if source.notes.encodings:
+        facts["encodings"] = dict(sorted(source.notes.encodings.items()))
+    if source.notes.binary:
+        facts["binary_files"] = len(source.notes.binary)
+    rows = source.position()["rows"]
+    if isinstance(rows, dict) and "revision" in rows:
+        facts["revision"] = rows["revision"]
+    return facts

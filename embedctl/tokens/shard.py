@@ -1,0 +1,123 @@
+"""One part of the corpus becomes one token shard; what a worker process does."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import JsonValue
+from tokenizers import Tokenizer
+
+from embedctl.artifacts import growing
+from embedctl.artifacts.growing import Shard
+from embedctl.settings import TokensSettings
+from embedctl.tokens import engines, published, shards, tokenizer
+from embedctl.tokens.encoding import TextEncoder
+from embedctl.tokens.rows import ChunkRows, Counts
+from embedctl.tokens.tokenizer import Frame
+
+_log = logging.getLogger(__name__)
+
+# Texts are encoded so many characters at a time: enough to be worth the calls, little enough for the cache.
+_BATCH_CHARACTERS = 2**21
+# Of each part so many characters are also encoded by `tokenizers`, to prove the engine.
+_PROVEN_CHARACTERS = 2**15
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One part of the corpus to tokenize.
+
+    vocabulary, source: SHA-256 of the tokenizer and of the part
+    dropped: rows of the part that validation dropped
+    mended:  a Parquet file of the rows whose text or query validation mended (``row``, ``text``, ``query``), if any
+    """
+
+    name: str
+    key: str
+    part: Path
+    to: Path
+    tokenizer: Path
+    vocabulary: str
+    settings: TokensSettings
+    held_percent: float
+    source: str
+    dropped: tuple[int, ...] = ()
+    mended: Path | None = None
+
+
+def make_shard(work: Work) -> Shard:
+    """Write ``work.to/NAME.arrow`` and make it durable. The bytes depend on ``work.key`` alone."""
+    engines.quiet_threads()
+    table = _read(work)
+    loaded, encoder, frame = _tools(work.tokenizer, work.vocabulary)
+    encoder = _proven(loaded, encoder, _sample(table, _PROVEN_CHARACTERS))
+    counts = Counts()
+    layout = shards.schema(loaded.get_vocab_size())
+    maker = ChunkRows(encoder, frame, work.settings, work.held_percent, layout, counts)
+    batches = [maker.of(batch) for batch in _batches(table)]
+    path = work.to / f"{work.name}.arrow"
+    shards.write_part(path, pa.concat_tables([maker.layout.empty_table(), *batches]))
+    facts: dict[str, JsonValue] = {**counts.facts(), "engine": encoder.engine.name, "part": work.source}
+    return Shard(name=work.name, key=work.key, files={path.name: growing.entry_of(path)}, facts=facts)
+
+
+def _read(work: Work) -> pa.Table:
+    """The rows of the part that are to be used, as they are to be used."""
+    table = pq.read_table(work.part, use_threads=False)
+    if work.mended is not None:
+        table = _mended(table, pq.read_table(work.mended))
+    if work.dropped:
+        keep = np.ones(len(table), dtype=bool)
+        keep[list(work.dropped)] = False
+        table = table.filter(pa.array(keep))
+    return table.combine_chunks()
+
+
+def _mended(table: pa.Table, changes: pa.Table) -> pa.Table:
+    for name in ("text", "query"):
+        values = table.column(name).to_pylist()
+        for row, value in zip(changes.column("row").to_pylist(), changes.column(name).to_pylist(), strict=True):
+            values[row] = value
+        table = table.set_column(
+            table.schema.get_field_index(name), table.schema.field(name), pa.array(values, pa.string())
+        )
+    return table
+
+
+@lru_cache(maxsize=1)
+def _tools(path: Path, sha256: str) -> tuple[Tokenizer, TextEncoder, Frame]:
+    """The tokenizer, an encoder with the fastest engine that can be had for it, and its special ids."""
+    loaded = published.load(path)
+    return loaded, TextEncoder(loaded, engines.fastest(loaded, ())), tokenizer.frame_of(loaded)
+
+
+def _proven(loaded: Tokenizer, encoder: TextEncoder, sample: list[str]) -> TextEncoder:
+    """The encoder, if its engine gives for ``sample`` the ids of ``tokenizers``; else one that uses that alone."""
+    differs = engines.first_difference(encoder.engine, engines.Reference(loaded), sample)
+    if differs is None:
+        return encoder
+    _log.warning("%s and tokenizers differ on %r; going on with tokenizers", encoder.engine.name, differs[:60])
+    return TextEncoder(loaded, engines.Reference(loaded))
+
+
+def _sample(table: pa.Table, characters: int) -> list[str]:
+    """Texts from all over the table, each cut, of about so many characters together."""
+    rows = np.linspace(0, max(len(table) - 1, 0), num=min(64, len(table)), dtype=np.int64)
+    texts = table.column("text").take(pa.array(rows)).to_pylist()
+    return [text[: max(characters // max(len(texts), 1), 64)] for text in texts]
+
+
+def _batches(table: pa.Table) -> Iterator[pa.Table]:
+    sizes = np.cumsum(pc.binary_length(table.column("text")).to_numpy(zero_copy_only=False))
+    first = 0
+    while first < len(table):
+        done = int(sizes[first - 1]) if first else 0
+        last = max(int(np.searchsorted(sizes, done + _BATCH_CHARACTERS, side="right")), first + 1)
+        yield table.slice(first, last - first)
+        first = last

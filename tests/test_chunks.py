@@ -1,0 +1,128 @@
+"""Chunks: every token covered, cut where a reader would, and the text of a chunk encodes to its ids."""
+
+import itertools
+import random
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedctl.data.corpus import SCHEMA
+from embedctl.settings import TokensSettings
+from embedctl.tokens import chunks, engines, shards
+from embedctl.tokens.chunks import NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD
+from embedctl.tokens.encoding import TextEncoder
+from embedctl.tokens.rows import ChunkRows, Counts
+from embedctl.tokens.tokenizer import frame_of
+from tests.test_encoding import naughty, random_unicode, tokenizers_at_hand, udhr
+
+TEXT = """First sentence. Second one, by J. Smith! A third (with a bracket.) Here we go… and on.
+
+A new paragraph
+with two lines. "Quoted." 这是第一句。这是第二句。
+
+
+The end"""
+
+
+def boundaries(text: str) -> dict[str, int]:
+    """What begins at each place where something ends, read off tokens of one character."""
+    characters = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    kinds = chunks.token_boundaries(characters, np.arange(len(text)))
+    return {text[at:].split()[0]: int(kind) for at, kind in enumerate(kinds) if kind != NO_BOUNDARY}
+
+
+def test_ends_of_paragraphs_sentences_and_words_are_told_apart():
+    found = boundaries(TEXT)
+
+    assert {word for word, kind in found.items() if kind == PARAGRAPH} == {"A", "The"}
+    sentences = {"Second", "A", "Here", '"Quoted."', "这是第一句。这是第二句。", "这是第二句。"}
+    assert {word for word, kind in found.items() if kind == SENTENCE} == sentences - {"A"}
+    assert {found[word] for word in ("sentence.", "Smith!", "and", "with", "(with")} == {WORD}
+
+
+@settings(deadline=None)
+@given(
+    kinds=st.lists(st.lists(st.integers(0, 3), max_size=120), max_size=4),
+    size=st.integers(4, 40),
+    data=st.data(),
+)
+def test_chunks_cover_every_token_and_stay_within_size(kinds: list[list[int]], size: int, data: st.DataObject):
+    overlap = data.draw(st.integers(0, size // 2))
+    flat = np.array([kind for text in kinds for kind in text], dtype=np.uint8)
+    offsets = np.cumsum([0, *map(len, kinds)])
+    whole = np.array(data.draw(st.lists(st.booleans(), min_size=len(flat), max_size=len(flat))), dtype=bool)
+
+    cuts = chunks.cut(flat, offsets, size=size, overlap=overlap, cuttable=whole | (flat > 0))
+
+    assert sorted(set(cuts.text.tolist())) == [n for n, text in enumerate(kinds) if text]
+    for n, text in enumerate(kinds):
+        mine = [(a, b) for t, a, b in zip(cuts.text, cuts.first, cuts.last, strict=True) if t == n]
+        covered = {token for a, b in mine for token in range(a, b)}
+        assert covered == set(range(offsets[n], offsets[n] + len(text)))
+        assert all(0 < b - a <= size for a, b in mine)
+        assert all(a < c <= b <= c + overlap for (a, b), (c, _) in itertools.pairwise(mine))
+
+
+def test_a_chunk_ends_with_a_paragraph_or_a_sentence_if_it_is_full_enough():
+    kinds = np.full(100, WORD, dtype=np.uint8)
+    kinds[[10, 35]] = SENTENCE
+    kinds[28] = PARAGRAPH
+    whole = np.ones(100, dtype=bool)
+
+    cuts = chunks.cut(kinds, np.array([0, 100]), size=40, overlap=8, cuttable=whole)
+
+    # At the paragraph, without overlap as no sentence is short enough; then between words, with overlap.
+    assert cuts.first.tolist() == [0, 28, 60]
+    assert cuts.last.tolist() == [28, 68, 100]
+
+
+def rows(name: str, texts: list[str], *, max_tokens: int, overlap: int) -> tuple[list[dict[str, object]], Counts]:
+    used = tokenizers_at_hand()[name]
+    encoder = TextEncoder(used, engines.fastest(used, ()))
+    settings = TokensSettings(max_tokens=max_tokens, overlap_tokens=overlap)
+    maker = ChunkRows(encoder, frame_of(used), settings, 10.0, shards.schema(used.get_vocab_size()), Counts())
+    columns = {"id": [f"r{n}" for n in range(len(texts))], "text": texts, "query": [None] * len(texts)}
+    constant = {"source": ["s"] * len(texts), "metadata": ["{}"] * len(texts)}
+    return maker.of(pa.table(columns | constant, schema=SCHEMA)).to_pylist(), maker.counts
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert", "lower-cased bpe", "gpt2 with NFC"])
+def test_the_text_of_a_chunk_encodes_to_its_ids_or_the_chunk_says_why_not(name: str):
+    used = tokenizers_at_hand()[name]
+    frame = frame_of(used)
+    texts = [
+        TEXT * 3,
+        *udhr()[::17],
+        *naughty(),
+        *random_unicode(400),
+        "".join(random.Random(1).choices("abcdefgh", k=300)),
+        "a  b\n\n\n" * 50,
+    ]
+
+    found, counts = rows(name, texts, max_tokens=24, overlap=6)
+
+    alone = used.encode_batch([str(row["text"]) for row in found], add_special_tokens=False)
+    for row, encoding in zip(found, alone, strict=True):
+        ids = row["input_ids"][len(frame.prefix) : len(row["input_ids"]) - len(frame.suffix)]
+        assert (encoding.ids == ids) == (row["inexact"] is None), row
+        text = texts[int(str(row["record"])[1:])]
+        assert row["text"] == text[row["start"] : row["end"]]
+    english = [row for row in found if row["record"] == "r0"]
+    assert not any(row["inexact"] for row in english)
+    assert counts.inexact_chunks == sum(row["inexact"] is not None for row in found)
+    # A piece of a word is another word to WordPiece; byte-level merges mostly come out the same.
+    assert counts.inexact_chunks or name != "bert"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_chunks_of_prose_begin_and_end_with_sentences(name: str):
+    text = " ".join(f"Sentence number {n} is about as long as this." for n in range(60))
+
+    found, _ = rows(name, [text], max_tokens=64, overlap=16)
+
+    assert all(str(row["text"]).rstrip().endswith(".") for row in found)
+    assert all(str(row["text"]).lstrip().startswith("Sentence") for row in found)
+    assert all(a["end"] > b["start"] + 20 for a, b in itertools.pairwise(found))

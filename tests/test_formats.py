@@ -1,0 +1,385 @@
+"""Formats: the same records come out of every format, packed or not; every encoding is read and said."""
+
+import gzip
+import io
+import json
+import logging
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from embedctl.data.fields import Fields
+from embedctl.data.local import find_files, read_file
+from embedctl.data.opening import Notes
+from embedctl.data.records import Record
+from embedctl.errors import DataError, RefusedError
+
+Row = dict[str, object]
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What is logged, even after a test that ran the command, which takes the log for itself."""
+    logger = logging.getLogger("embedctl.data")
+    logger.addHandler(caplog.handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    yield caplog
+    logger.removeHandler(caplog.handler)
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+
+
+FRENCH = "L’été dernier, à la forêt, nous avons mangé des crêpes très sucrées ; c’était déjà Noël à l’hôtel. " * 3
+RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему. " * 3
+JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。何でも薄暗い所で泣いていた。" * 3
+
+
+def read(path: str | Path = "text", fields: Fields = Fields(), notes: Notes | None = None) -> list[Record]:  # noqa: B008
+    found = find_files(Path(path))
+    return [record for file in found for record in read_file(file, fields, Notes() if notes is None else notes)]
+
+
+def write(name: str, content: str | bytes) -> Path:
+    path = Path("text", name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def table(rows: list[Row]) -> pa.Table:
+    return pa.Table.from_pylist(rows)
+
+
+def as_csv(rows: list[Row], delimiter: str) -> bytes:
+    import csv
+
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, list(rows[0]), delimiter=delimiter, quoting=csv.QUOTE_ALL)
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
+
+
+def as_parquet(rows: list[Row]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table(rows), sink, row_group_size=3)
+    return sink.getvalue()
+
+
+def as_stream(rows: list[Row]) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table(rows).schema) as writer:
+        writer.write_table(table(rows), max_chunksize=2)
+    return sink.getvalue()
+
+
+def as_feather(rows: list[Row]) -> bytes:
+    sink = io.BytesIO()
+    pyarrow.feather.write_feather(table(rows), sink)
+    return sink.getvalue()
+
+
+def as_lines(rows: list[Row]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+WRITERS: dict[str, Callable[[list[Row]], bytes]] = {
+    ".jsonl": as_lines,
+    ".ndjson": as_lines,
+    ".json": lambda rows: json.dumps(rows, indent=1).encode(),
+    ".csv": lambda rows: as_csv(rows, ","),
+    ".tsv": lambda rows: as_csv(rows, "\t"),
+    ".parquet": as_parquet,
+    ".arrow": as_stream,
+    ".feather": as_feather,
+}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+}
+
+# A NUL in the head of a file says that it is binary.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+ROWS = st.lists(st.fixed_dictionaries({"text": TEXTS, "query": TEXTS, "tag": TEXTS}), min_size=1, max_size=6)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rows=ROWS)
+def test_records_survive_every_format_packed_or_not(
+    tmp_path_factory: pytest.TempPathFactory, form: str, rows: list[Row]
+):
+    rows = [{"id": f"r{n}", **row} for n, row in enumerate(rows)]
+    folder = tmp_path_factory.mktemp("text")
+    data = WRITERS[form](rows)
+    for end, pack in PACKERS.items():
+        (folder / f"a{form}{end}").write_bytes(pack(data))
+    with zipfile.ZipFile(folder / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"inner/b{form}", data)
+        archive.writestr(f"inner/c{form}.gz", gzip.compress(data))
+
+    records = read(folder)
+
+    expected = [(row["id"], row["text"], row["query"] or None, {"tag": row["tag"]}) for row in rows]
+    assert [(r.id, r.text, r.query, dict(r.metadata)) for r in records] == expected * 5
+    assert {r.source for r in records} >= {f"a{form}.gz", f"z.zip/inner/b{form}"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff")))
+def test_a_whole_file_is_its_text(tmp_path_factory: pytest.TempPathFactory, text: str):
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "a.txt").write_bytes(text.encode())
+    (folder / "b.md.gz").write_bytes(gzip.compress(text.encode("utf-8-sig")))
+    (folder / "c.txt").write_bytes(text.encode("utf-16"))
+    (folder / "d.txt").write_bytes(text.encode("utf-32"))
+
+    assert {(r.id, r.text) for r in read(folder)} == {(name, text) for name in ("a.txt", "b.md.gz", "c.txt", "d.txt")}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('[{"text": "a"}, {"text": "b", "id": 7}]', [("a.json:1", "a"), ("7", "b")]),
+        ('{"x": {"text": "a"}, "y": {"text": "b", "id": "own"}}', [("x", "a"), ("own", "b")]),
+        ('{"about": {"of": 1}, "text": "a"}', [("a.json:1", "a")]),
+        ('{"text": "a"}\n{"text": "b"}\n', [("a.json:1", "a"), ("a.json:2", "b")]),
+        ("[]", []),
+    ],
+)
+def test_json_is_an_array_a_table_by_id_or_one_object(content: str, expected: list[tuple[str, str]]):
+    write("a.json", content)
+
+    assert [(r.id, r.text) for r in read()] == expected
+
+
+def test_a_large_json_array_is_read_across_its_chunks():
+    texts = [f"{n} " + 'ä\\"\n' * (n % 50_000) for n in range(0, 200_000, 7919)]
+    write("a.json", json.dumps([{"text": text, "n": 12345} for text in texts]))
+
+    assert [r.text for r in read()] == texts
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 50])
+def test_json_does_not_depend_on_where_it_is_cut(monkeypatch: pytest.MonkeyPatch, chunk: int):
+    monkeypatch.setattr("embedctl.data.objects._CHUNK", chunk)
+    rows = [{"text": 'a "quote" \U0001f600 \n', "n": 12345, "x": -1.5e10, "ok": True}, {"text": "", "n": 67}]
+    write("a.json", json.dumps(rows, indent=1))
+    write("b.json", "\n".join(json.dumps(row) for row in rows))
+
+    assert [{"text": r.text, **r.metadata} for r in read()] == rows * 2
+
+
+def test_dotted_fields_reach_into_objects_and_lists_are_joined():
+    row = {"pubid": 7, "question": "why?", "context": {"contexts": ["one", "two"], "labels": ["A"]}, "x": None}
+    write("a.jsonl", json.dumps(row))
+    pq.write_table(table([row]), "text/b.parquet")
+    fields = Fields("context.contexts", "question", "pubid")
+
+    records = read(fields=fields)
+    chosen = read(fields=Fields("context.contexts", "question", "pubid", ("context.labels",)))
+
+    assert [(r.id, r.text, r.query) for r in records] == [("7", "one\ntwo", "why?")] * 2
+    assert [dict(r.metadata) for r in records] == [{"context": {"labels": ["A"]}}] * 2
+    assert [dict(r.metadata) for r in chosen] == [{"context.labels": ["A"]}] * 2
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_missing_text_names_the_fields_and_the_likely_one(form: str):
+    write(f"a{form}", WRITERS[form]([{"id": "x", "body": "some longer text of the row", "lang": "en"}]))
+
+    with pytest.raises(DataError, match="no field 'text'; it has id, body, lang") as caught:
+        read()
+
+    assert caught.value.hint == "--set data.text_field=body"
+    assert [r.text for r in read(fields=Fields(text="body"))] == ["some longer text of the row"]
+
+
+def test_metadata_is_json_whatever_the_row_held():
+    line = '{"text": "t", "a": NaN, "b": [Infinity, "\\ud800"], "c": 1e999, "d": {"\\udfff": true}, "e": null}'
+    write("a.jsonl", line)
+    from datetime import UTC, datetime
+    from decimal import Decimal
+
+    odd = {
+        "text": "t",
+        "at": datetime(2024, 5, 1, tzinfo=UTC),
+        "price": Decimal("1.50"),
+        "raw": b"\xff!",
+        "n": float("nan"),
+    }
+    pq.write_table(table([odd]), "text/b.parquet")
+
+    first, second = read()
+
+    assert first.metadata == {"a": None, "b": [None, "\ufffd"], "c": None, "d": {"\ufffd": True}}
+    assert second.metadata == {"at": "2024-05-01T00:00:00+00:00", "price": "1.50", "raw": "\ufffd!", "n": None}
+    json.dumps([dict(r.metadata) for r in (first, second)], allow_nan=False).encode()
+
+
+def test_surrogate_pairs_are_joined_and_lone_ones_replaced():
+    write("a.jsonl", '{"id": "\\ud800", "text": "\\ud83d\\ude00 a \\udc00", "query": "\\ud83d"}')
+
+    (record,) = read()
+
+    assert (record.id, record.text, record.query) == ("\ufffd", "😀 a \ufffd", "\ufffd")
+
+
+def test_spreadsheets_of_europe_are_read():
+    write("a.csv", "id;text\n1;eins, zwei\n")
+
+    assert [(r.id, r.text) for r in read()] == [("1", "eins, zwei")]
+
+
+def test_a_row_is_numbered_by_the_line_it_begins_in():
+    write("a.csv", 'text\n"one\ntwo"\n\nthree\n')
+    write("b.jsonl", '{"text": "a"}\n\n{"text": "b"}\n')
+
+    assert [r.id for r in read()] == ["a.csv:2", "a.csv:5", "b.jsonl:1", "b.jsonl:3"]
+
+
+PAGE = """<!DOCTYPE html><html><head><title>A &amp; B</title><style>p{}</style><script>var x = "</p>";</script></head>
+<body><!-- not <p>this</p> --><h1>Head
+line</h1><p>One <b>bo</b>ld &eacute; 1 &lt; 2<p>Two<br>three <span style="color:red; display: none">no</span>
+<div hidden>no<div>no</div>no</div><ul><li>a<li hidden>no<li>b</ul><noscript>no</noscript><template>no</template>
+<table><tr><td>c<td>d</table><pre>x
+  y</pre><a title="1 > 0" href='x'>link</a> 2 <3 </body></html>"""
+
+
+def test_the_text_of_a_page_is_what_is_seen():
+    write("a.html", PAGE)
+
+    (record,) = read()
+
+    lines = ["Head line", "One bold é 1 < 2", "Two", "three", "a", "b", "c d", "x", "y", "link 2 <3"]
+    assert record.text.split("\n") == lines
+    assert (record.id, record.metadata) == ("a.html", {"title": "A & B"})
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *(
+            piece * 50_000
+            for piece in ("<div>", "<b><p>", "<table>", "<p hidden>", "<!--", "<a x='", '<a "', "</p", "<p a ")
+        ),
+        "<div hidden>" + "<a>" * 50_000 + "</b>" * 50_000,
+    ],
+)
+def test_a_hostile_page_costs_time_in_proportion(page: str):
+    write("a.html", page)
+
+    began = perf_counter()
+    read()
+
+    assert perf_counter() - began < 3
+
+
+XML = """<?xml version="1.0" encoding="UTF-8"?>
+<Document id="0000001_1" source="CancerGov" url="https://example.org/1"><Focus>Some Illness</Focus>
+<FocusAnnotations><UMLS><CUIs><CUI>C1</CUI></CUIs></UMLS></FocusAnnotations><QAPairs>
+<QAPair pid="1"><Question qid="0000001_1-1" qtype="information">What is it?</Question><Answer>  An &lt;illness&gt;.
+Rare. </Answer></QAPair>
+<QAPair pid="2"><Question qid="0000001_1-2" qtype="causes">Why?</Question><Answer></Answer></QAPair>
+</QAPairs></Document>"""
+
+
+def test_medquad_gives_a_pair_per_answer(said: pytest.LogCaptureFixture):
+    write("a.xml", XML)
+
+    (record,) = read()
+
+    assert (record.id, record.query, record.text) == ("0000001_1-1", "What is it?", "An <illness>.\nRare.")
+    about = {"source": "CancerGov", "url": "https://example.org/1"}
+    assert record.metadata == {"focus": "Some Illness", "qtype": "information", **about}
+    assert "1 questions without an answer were passed over" in said.text
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (
+            "<rss><item/></rss>",
+            DataError,
+            "text/a.xml:1: XML with the root <rss>; it is read in MedQuAD's",
+        ),
+        ("<Document><Focus>", DataError, "text/a.xml:1: not XML: no element found"),
+        ('<!DOCTYPE d [<!ENTITY a "b">]><Document/>', RefusedError, "text/a.xml:1: the entity a is declared"),
+        ('<!DOCTYPE d [<!ENTITY a SYSTEM "/etc/passwd">]><Document/>', RefusedError, "text/a.xml:1: the entity a"),
+    ],
+)
+def test_other_xml_is_refused_with_its_reason(content: str, error: type[Exception], message: str):
+    write("a.xml", content)
+
+    with pytest.raises(error) as caught:
+        read()
+
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "name"),
+    [
+        (FRENCH, "cp1252", "cp1252"),
+        (FRENCH.replace("’", "'"), "latin-1", "cp1252"),
+        (RUSSIAN, "koi8-r", "koi8_r"),
+        (RUSSIAN, "cp1251", "cp1251"),
+        (JAPANESE, "shift_jis", "cp932"),
+        (RUSSIAN + "plain words", "utf-8", "utf-8"),
+        (RUSSIAN, "utf-8-sig", "utf-8"),
+        (FRENCH, "utf-16", "utf-16"),
+        (FRENCH, "utf-16-le", "utf-16-le"),
+        (FRENCH, "utf-16-be", "utf-16-be"),
+        (JAPANESE, "utf-32", "utf-32"),
+        ("café", "cp1252", "cp1252"),
+    ],
+)
+def test_the_encoding_is_found_and_said(said: pytest.LogCaptureFixture, text: str, encoding: str, name: str):
+    write("a.txt", text.encode(encoding))
+    write("b.csv", f'id,text\nb,"{text}"\n'.encode(encoding))
+    write("c.jsonl", json.dumps({"id": "c", "text": text}, ensure_ascii=False).encode(encoding))
+    notes = Notes()
+
+    records = read(notes=notes)
+
+    assert [r.text for r in records] == [text] * 3
+    assert notes.encodings == {name: 3}
+    assert (f"text/a.txt is read as {name}" in said.text) == (name != "utf-8")
+
+
+def test_an_odd_byte_far_into_a_file_of_utf8_costs_one_character():
+    text = "naïve – " * 300_000
+    write("a.txt", text.encode() + b"\xff" + text.encode())
+    notes = Notes()
+
+    assert [r.text for r in read(notes=notes)] == [text + "\ufffd" + text]
+    assert notes.encodings == {"utf-8": 1}
+
+
+def test_a_page_says_its_encoding():
+    write("a.html", "<meta charset=windows-1251><p>Да".encode("cp1251"))
+
+    assert [r.text for r in read()] == ["Да"]
+
+
+def test_binary_files_are_passed_over_and_noted():
+    write("a.txt", b"\x7fELF\0\0\0")
+    write("b.md", b"%PDF-1.7\n...")
+    write("c.csv", b"PK\3\4...")
+    write("d.txt", "text " * 4000 + "\0 and a NUL far inside")
+    notes = Notes()
+
+    (record,) = read(notes=notes)
+
+    assert record.id == "d.txt" and "\0" in record.text
+    assert notes.binary == ["a.txt", "b.md", "c.csv"]

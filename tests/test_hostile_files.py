@@ -1,0 +1,435 @@
+"""Hostile files: whatever lies in a source, records or an error of ours come out, soon, and nothing else is read."""
+
+import gzip
+import io
+import json
+import os
+import random
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from time import perf_counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from embedctl.data import opening
+from embedctl.data.fields import Fields
+from embedctl.data.local import TextFile, find_files, read_file
+from embedctl.data.opening import Notes
+from embedctl.data.records import Record
+from embedctl.errors import DataError, EmbedctlError, RefusedError
+from tests.conftest import REPOSITORY
+from tests.test_formats import PACKERS, PAGE, WRITERS, XML, read, said, write
+
+__all__ = ["said"]  # a fixture
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="names and links of POSIX")
+MEMORY_BYTES = 500 * 10**6
+
+
+def open_file(file: TextFile) -> list[Record]:
+    return list(read_file(file, Fields(), Notes()))
+
+
+def zipped(**members: str) -> Path:
+    Path("text").mkdir(exist_ok=True)
+    with zipfile.ZipFile("text/z.zip", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return Path("text/z.zip")
+
+
+# Links, pipes, names
+
+
+@POSIX
+@pytest.mark.parametrize("target", ["secret.txt", "secrets", "text/../secret.txt"])
+def test_a_link_out_of_the_source_is_refused(target: str):
+    Path("secret.txt").write_text("not offered")
+    Path("secrets").mkdir()
+    Path("secrets/a.txt").write_text("not offered")
+    write("inside.txt", "fine")
+    Path("text/outside.txt").symlink_to(Path(target).absolute())
+
+    with pytest.raises(RefusedError, match=r"outside\.txt is a link out of text"):
+        read()
+
+
+@POSIX
+def test_a_link_inside_the_source_is_read_and_a_circle_is_not_walked():
+    write("sub/a.txt", "fine")
+    Path("text/b.txt").symlink_to("sub/a.txt")
+    Path("text/sub/up").symlink_to("..")
+
+    assert [(r.id, r.text) for r in read()] == [("b.txt", "fine"), ("sub/a.txt", "fine")]
+
+
+@POSIX
+def test_a_link_to_itself_is_refused():
+    write("a.txt", "fine")
+    Path("text/loop.txt").symlink_to("loop.txt")
+
+    with pytest.raises(RefusedError):
+        read()
+
+
+@POSIX
+@pytest.mark.parametrize("swapped", ["text/sub/a.txt", "text/sub"])
+def test_a_link_put_there_after_the_search_is_refused(swapped: str):
+    Path("elsewhere").mkdir()
+    Path("elsewhere/a.txt").write_text("not offered")
+    write("sub/a.txt", "fine")
+    (file,) = find_files(Path("text"))
+
+    Path(swapped).rename("moved")
+    Path(swapped).symlink_to(Path("elsewhere/a.txt" if swapped.endswith("txt") else "elsewhere").absolute())
+
+    with pytest.raises(RefusedError):
+        open_file(file)
+
+
+@POSIX
+def test_a_link_put_there_between_the_check_and_the_opening_is_refused(monkeypatch: pytest.MonkeyPatch):
+    Path("secret.txt").write_text("not offered")
+    write("sub/a.txt", "fine")
+    (file,) = find_files(Path("text"))
+    real = opening._open_below
+
+    def swap(*arguments: object) -> int:
+        Path("text/sub/a.txt").unlink()
+        Path("text/sub/a.txt").symlink_to(Path("secret.txt").absolute())
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(opening, "_open_below", swap)
+
+    with pytest.raises(RefusedError, match="became a link while it was read"):
+        open_file(file)
+
+
+@POSIX
+@pytest.mark.timeout(5)
+def test_a_pipe_is_never_waited_for():
+    write("a.txt", "fine")
+    os.mkfifo("text/pipe.txt")
+
+    assert [r.id for r in read()] == ["a.txt"]
+    with pytest.raises(RefusedError, match="is not a regular file"):
+        read("text/pipe.txt")
+
+    (file,) = find_files(Path("text/a.txt"))
+    Path("text/a.txt").unlink()
+    os.mkfifo("text/a.txt")
+    with pytest.raises(RefusedError, match="is not a regular file"):
+        open_file(file)
+
+
+@POSIX
+def test_a_device_is_refused_and_not_even_opened(monkeypatch: pytest.MonkeyPatch):
+    opened: list[object] = []
+    monkeypatch.setattr(opening, "_open_below", lambda *way: opened.append(way) or os.open("/dev/null", os.O_RDONLY))
+    Path("zero.txt").symlink_to("/dev/zero")
+    Path("text").mkdir()
+    Path("text/zero.txt").symlink_to("/dev/zero")
+
+    for path in ("zero.txt", "text"):
+        with pytest.raises(RefusedError):
+            read(path)
+
+    assert opened == []
+
+
+@POSIX
+def test_hostile_names_give_ids_that_can_be_written():
+    names = [
+        b"bad\xff.txt",
+        b"bad\xfe.txt",
+        b"esc\x1b[31m.txt",
+        b"new\nline.txt",
+        "rtl\u202etxt.txt".encode(),
+        "ü.txt".encode(),
+    ]
+    Path("text").mkdir()
+    for name in names:
+        Path("text", os.fsdecode(name)).write_text("fine")
+
+    ids = [r.id for r in read()]
+
+    assert len(set(ids)) == len(names)
+    assert all(id_.encode() and id_.isprintable() for id_ in ids)
+    assert {r"bad\xff.txt", r"esc\x1b[31m.txt", r"new\nline.txt", "ü.txt"} <= set(ids)
+
+
+@pytest.mark.parametrize("path", ["../nowhere", "C:\\x", "\\\\srv\\x", "a\0b", "x" * 5000, "nowhere/*.txt", "**.txt"])
+def test_a_path_that_is_not_there_is_an_error_of_ours(path: str):
+    with pytest.raises(EmbedctlError):
+        find_files(Path(path))
+
+
+def test_a_pattern_stays_below_its_first_wildcard():
+    write("a/x.jsonl", '{"text": "1"}')
+    write("a/b/y.jsonl.gz", gzip.compress(b'{"text": "2"}'))
+    write("a/.hidden/z.jsonl", '{"text": "no"}')
+    write("a/n.txt", "no")
+
+    assert [r.id for r in read("text/**/*.jsonl*")] == ["a/b/y.jsonl.gz:1", "a/x.jsonl:1"]
+    with pytest.raises(RefusedError):
+        read("text/*/../../*")
+
+
+# Zips
+
+
+def test_members_come_in_order_and_hidden_or_foreign_ones_do_not():
+    zipped(**{"b.txt": "two", "a/x.md": "one", "__MACOSX/b.txt": "no", ".c.txt": "no", "d.png": "no", "e.zip": "no"})
+
+    assert [(r.id, r.text) for r in read()] == [("z.zip/a/x.md", "one"), ("z.zip/b.txt", "two")]
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.txt", "/etc/a.txt", "a/../../b.txt", "C:\\a.txt", "..\\a.txt", "\\\\srv\\a.txt"]
+)
+def test_a_member_that_points_out_of_the_zip_is_refused(name: str):
+    zipped(**{name: "x"})
+
+    with pytest.raises(RefusedError, match="points out of the zip"):
+        read()
+
+
+def test_a_member_that_is_a_link_is_passed_over(said: pytest.LogCaptureFixture):
+    Path("text").mkdir()
+    with zipfile.ZipFile("text/z.zip", "w") as archive:
+        link = zipfile.ZipInfo("link.txt")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("a.txt", "fine")
+
+    assert [r.id for r in read()] == ["z.zip/a.txt"]
+    assert "text/z.zip/link.txt is a link or a device; passed over" in said.text
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_overlapping_and_encrypted_members_are_refused():
+    Path("text").mkdir()
+    with zipfile.ZipFile("text/z.zip", "w") as archive:
+        archive.writestr("a.txt", "one")
+        archive.writestr("a.txt", "two")
+    with pytest.raises(RefusedError, match="two members overlap or have the same name"):
+        read()
+
+    data = bytearray(zipped(**{"a.txt": "one"}).read_bytes())
+    data[data.rindex(b"PK\1\2") + 8] |= 1
+    Path("text/z.zip").write_bytes(data)
+    with pytest.raises(DataError, match=r"text/z\.zip/a\.txt is encrypted"):
+        read()
+
+
+def test_a_thousand_members_take_no_more_than_their_share():
+    zipped(**{f"{n}.txt": f"text {n}" for n in range(3000)})
+
+    began = perf_counter()
+    assert len(read()) == 3000
+
+    assert perf_counter() - began < 5
+
+
+# Rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", '{"text": "fine"}\n{"text": "cut\n', "text/a.jsonl:2: not JSON: Invalid control character"),
+        ("a.jsonl", "[" * 100_000, "text/a.jsonl:1: not JSON: nested too deep: [[["),
+        ("a.jsonl", '{"text": ' + "9" * 5000 + "}", "text/a.jsonl:1: not JSON: a number with too many digits"),
+        ("a.jsonl", '{"text": "x", "m": ' + "[" * 200 + "]" * 200 + "}", "text/a.jsonl:1: nested deeper than 64"),
+        ("a.jsonl", '["text"]', 'text/a.jsonl:1: want an object of fields, got ["text"]'),
+        ("a.jsonl", '{"text": "\x1b[31m', "text/a.jsonl:1: not JSON: Invalid control character"),
+        ("a.json", '[{"text": "x"},\n {"text": "y" "z"}]', "text/a.json:2: not JSON that can be read: Expecting ','"),
+        ("a.json", "[" * 100_000, "text/a.json:1: not JSON that can be read: nested too deep"),
+        ("a.json", '{"text": ' + "9" * 5000 + "}", "text/a.json:1: not JSON that can be read: a number"),
+        ("a.json", '[{"text": "x"}', "text/a.json:1: not JSON that can be read: want ','"),
+        ("a.json", "7", "text/a.json:1: not JSON that can be read: want an array or an object"),
+        ("a.csv", 'text\nfine\n"open\nrow\n', "text/a.csv:3: not CSV: a quote that opens in this row is never closed"),
+        ("a.csv", "text,id\nx,1,surplus\n", "text/a.csv:2: not CSV: 3 fields, but the header has 2"),
+        ("a.csv", "text,text\nx,y\n", "text/a.csv:1: not CSV: two columns are named 'text'"),
+        ("a.txt.gz", gzip.compress(b"x" * 9999)[:-6], "text/a.txt.gz is damaged"),
+        ("a.txt.gz", b"junk", "text/a.txt.gz is damaged"),
+        ("a.txt.zst", b"junk and more junk", "text/a.txt.zst is damaged"),
+        ("a.zip", b"junk", "text/a.zip is not a zip file"),
+        ("a.parquet", b"junk and more junk", "text/a.parquet: after row 0: not Parquet"),
+        ("a.arrow", b"junk and more junk", "text/a.arrow: after row 0: not Arrow"),
+        ("a.feather", b"FEA1 and more", "text/a.feather: after row 0: not Arrow that can be read: Feather version 1"),
+    ],
+)
+def test_a_malformed_file_is_named_with_its_line(name: str, content: str | bytes, message: str):
+    write(name, content)
+
+    with pytest.raises(DataError) as caught:
+        read()
+
+    assert caught.value.message.startswith(message)
+    assert "\x1b" not in caught.value.message
+
+
+def test_of_keys_that_come_twice_the_last_counts():
+    write("a.jsonl", '{"text": "one", "text": "two"}')
+
+    assert [r.text for r in read()] == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "x" * 2000),
+        ("a.html", "<p>" + "x" * 2000),
+        ("a.jsonl", '{"text": "' + "x" * 2000 + '"}'),
+        ("a.json", '[{"text": "' + "x" * 2000 + '"}]'),
+        ("a.json", '{"a": 1, ' + ", ".join(f'"k{n}": {n}' for n in range(200)) + "}"),
+        ("a.csv", "text\n" + "x" * 2000 + "\n"),
+        ("a.csv", "text,a\nx," + ",".join(['"\n"'] * 1000) + "\n"),
+        ("a.xml", "<Document><QAPair><Answer>" + "x" * 2000 + "</Answer></QAPair></Document>"),
+    ],
+)
+def test_a_text_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, content: str):
+    for module in ("fields", "formats", "objects", "markup"):
+        monkeypatch.setattr(f"embedctl.data.{module}.MOST_CHARACTERS", 1000)
+    write(name, content)
+
+    with pytest.raises(DataError, match=r"text/a\.\w+.*(1,000|2,000)"):
+        read()
+
+
+# Bombs
+
+
+def gzip_bomb(megabytes: int) -> bytes:
+    line = b'{"text": "' + b"a" * 99_980 + b'"}\n'
+    return gzip.compress(line * 10) * megabytes
+
+
+def parquet_bomb(rows: int, characters: int) -> bytes:
+    sink = io.BytesIO()
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array(["a" * characters]))
+    pq.write_table(pa.table({"text": text}), sink, compression="zstd", store_schema=False)
+    return sink.getvalue()
+
+
+BOMB = """
+import resource, sys
+from embedctl.data import opening
+opening.MOST_UNPACKED_BYTES = int(sys.argv[1])
+from pathlib import Path
+from embedctl.data.local import find_files, read_file, Fields, Notes
+from embedctl.errors import DataError
+
+try:
+    for file in find_files(Path("text")):
+        for record in read_file(file, Fields(), Notes()):
+            pass
+except DataError as fault:
+    print(fault.message)
+# Not ru_maxrss, which begins with what the parent of the process held.
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(int(status["VmHWM"].split()[0]) * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("kind", "limit"), [("jsonl.gz", 2**30), ("txt.gz", 2**28), ("parquet", 2**30), ("zip", 2**28)]
+)
+def test_a_bomb_is_stopped_at_the_limit_in_bounded_memory(kind: str, limit: int):
+    assert opening.MOST_UNPACKED_BYTES == 2**30
+    bomb = parquet_bomb(2000, 1_000_000) if kind == "parquet" else gzip_bomb(limit // 10**6 + 10)
+    assert len(bomb) < 2 * 10**6
+    if kind == "zip":
+        Path("text").mkdir()
+        with zipfile.ZipFile("text/z.zip", "w") as archive:
+            archive.writestr("a.jsonl.gz", bomb)
+    else:
+        write(f"a.{kind}", bomb)
+
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ran = subprocess.run(
+        [sys.executable, "-c", BOMB, str(limit)], capture_output=True, text=True, timeout=60, env=environment
+    )
+
+    message, memory = ran.stdout.splitlines()
+    assert f"unpacks to more than {limit:,} bytes" in message
+    assert int(memory) < MEMORY_BYTES
+
+
+# Fuzz
+
+
+ROWS: list[dict[str, object]] = [{"id": f"{n}", "text": f"text {n} ü", "query": "q", "n": "1"} for n in range(20)]
+VALID = {
+    **{form: written(ROWS) for form, written in WRITERS.items()},
+    ".html": PAGE.encode(),
+    ".xml": XML.encode(),
+    ".txt": "some text – with “marks”\n".encode() * 5,
+}
+PIECES = (
+    b"\0",
+    b"\xff",
+    b'"',
+    b"{",
+    b"[",
+    b"\n",
+    b"<",
+    b"\xed\xa0\x80",
+    b"\xff\xfe",
+    b"9" * 40,
+    b"\\ud800",
+    b"&#x110000;",
+)
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(len(changed) + 1)
+        match chance.randrange(4):
+            case 0:
+                changed[at : at + 1] = bytes([chance.randrange(256)])
+            case 1:
+                del changed[at : at + chance.randint(1, 40)]
+            case 2:
+                changed[at:at] = chance.choice(PIECES)
+            case _:
+                changed[at:at] = changed[at : at + chance.randint(1, 60)]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("form", VALID)
+def test_a_mutated_file_gives_records_or_an_error_of_ours(form: str):
+    chance = random.Random(form)
+    ends = list(PACKERS)
+    for number in range(200):
+        end = ends[number % len(ends)]
+        pack = PACKERS[end]
+        data = mutated(pack(VALID[form]), chance) if number % 2 else pack(mutated(VALID[form], chance))
+        path = write(f"a{form}{end}", data)
+        began = perf_counter()
+        try:
+            for record in read(path):
+                row = [record.id, record.text, record.query, dict(record.metadata)]
+                json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
+        except EmbedctlError as fault:
+            assert fault.message.encode()
+        assert perf_counter() - began < 5
+
+
+def test_a_mutated_zip_gives_records_or_an_error_of_ours():
+    chance = random.Random(1)
+    data = zipped(**{"a.txt": "text " * 50, "b/c.jsonl": '{"text": "x"}\n' * 9}).read_bytes()
+    for _ in range(200):
+        path = write("z.zip", mutated(data, chance))
+        try:
+            read(path)
+        except EmbedctlError as fault:
+            assert fault.message.encode()

@@ -1,0 +1,387 @@
+"""The page of the validation report: every number is on it, nothing is loaded, and what the data says is only text."""
+
+import itertools
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from html import escape
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedctl.data.page import page
+from embedctl.data.page_markup import visible
+
+CHROMIUM = Path("/usr/bin/chromium")
+PERCENTILES = (98.0, 182.5, 489.0, 891.5, 1622.0, 3790.0, 7011.3)
+HOSTILE = "<script>alert(1)</script>\u202e\"'&lt;"
+
+
+def sample(id_: str, at: int, severity: str, shown: str) -> dict[str, Any]:
+    return {"id": id_, "at_character": at, "severity": severity, "shown": shown}
+
+
+def finding(check: str, severity: str, action: str, records: int, *samples: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "check": check,
+        "severity": severity,
+        "action": action,
+        "meaning": f"meaning of {check}",
+        "records": records,
+        "occurrences": records * 3 + 1,
+        "excused_records": records // 5,
+        "samples": list(samples),
+    }
+
+
+def lengths(first: int, *records: int) -> dict[str, Any]:
+    bins = [{"from": first << n, "to": first << (n + 1), "records": count} for n, count in enumerate(records)]
+    return {
+        "count": sum(records),
+        "mean": 1303.42,
+        "std": 1411.9,
+        "min": first + 1,
+        "max": bins[-1]["to"] - 1,
+        **dict(zip(("p1", "p5", "p25", "p50", "p75", "p95", "p99"), PERCENTILES, strict=True)),
+        "histogram": bins,
+    }
+
+
+def full() -> dict[str, Any]:
+    """A report like that of MedQuAD and some notes: nine findings, two sources, everything measured."""
+    note = sample("notes:n-7", 1041, "medium", "SjÃ¶gren")
+    return {
+        "format": 2,
+        "corpus": "main",
+        "embedctl": "0.1.0",
+        "records": 14386,
+        "kept": 14341,
+        "flagged": 12,
+        "fixed": 9,
+        "dropped": 24,
+        "characters": 18750302,
+        "bytes": 18811940,
+        "worst_severity": "high",
+        "sources": {
+            "medquad": {"records": 12004, "kept": 11981, "flagged": 7, "fixed": 4, "dropped": 13},
+            "notes": {"records": 2382, "kept": 2360, "flagged": 5, "fixed": 6, "dropped": 11},
+        },
+        "length_characters": lengths(16, 3, 28, 185, 914, 2680, 4160, 3797, 1968, 562, 86, 3),
+        "query_length_characters": lengths(8, 13, 1455, 9614, 3252, 52),
+        "languages": {"sampled_records": 2000, "shares": {"en": 0.9695, "es": 0.0215, "unknown": 0.0004}},
+        "truncation": {
+            "max_tokens": 256,
+            "query_max_tokens": 64,
+            "sampled_records": 1999,
+            "basis": "tokenizer",
+            "texts_split_percent": 38.3,
+            "tokens_beyond_first_chunk_percent": 31.4,
+            "queries_cut_percent": 0.05,
+        },
+        "duplicates": {
+            "duplicate": 16,
+            "near_duplicate": 6,
+            "held_text_in_training": 2,
+            "samples": [{"id": "medquad:3421-2", "of": "medquad:3419-1", "similarity": 0.93}],
+        },
+        "findings": [
+            finding("duplicate", "low", "drop", 16),
+            finding("near_duplicate", "low", "drop", 6),
+            finding("held_text_in_training", "high", "drop", 2, sample("medquad:842-4", 0, "high", "How to")),
+            finding("personal_data", "info", "keep", 1213, sample("medquad:1106-3", 88, "low", "niddk@…")),
+            finding("mojibake", "medium", "fix", 9, note, note),
+            finding("control_characters", "medium", "flag", 5, sample("notes:n-44", 17, "medium", "bell\\u{7}")),
+            finding("sql_injection", "medium", "flag", 1, sample("notes:n-311", 902, "medium", "' OR '1'='1")),
+            finding("bidi_override", "high", "flag", 3, sample("notes:gnp.exe", 12, "high", "\\u{202e}gnp")),
+            finding("repetition", "low", "flag", 4),
+        ],
+        "changes": {"records": 10, "by_check": {"mojibake": 9, "nul": 1}},
+    }
+
+
+def meagre() -> dict[str, Any]:
+    """One record in which nothing was found, and nothing else was measured."""
+    counts = {"records": 1, "kept": 1, "flagged": 0, "fixed": 0, "dropped": 0, "characters": 12, "bytes": 12}
+    tables = {key: type(value)() for key, value in full().items() if isinstance(value, dict | list)}
+    unmeasured = {"length_characters": {"count": 0}, "query_length_characters": {"count": 0}}
+    return {**full(), **tables, **unmeasured, **counts, "worst_severity": None}
+
+
+def hostile() -> dict[str, Any]:
+    """Wherever the data has a say: markup, a direction override, three hundred letters without a space."""
+    report, long = full(), "x" * 300
+    evil = finding(HOSTILE, HOSTILE, HOSTILE, 7, sample(HOSTILE, 5, HOSTILE, HOSTILE), sample(long, 6, "low", long))
+    report["findings"] = [evil, finding(long, "critical", long, 1)]
+    report["sources"] = {HOSTILE: {"records": 1}, long: {"records": 1_234_567_890}}
+    report["languages"]["shares"] = {HOSTILE: 0.5, long: 0.5}
+    report["duplicates"]["samples"] = [{"id": long, "of": HOSTILE, "similarity": 1.0}]
+    report["changes"]["by_check"] = {HOSTILE: 1, long: 2}
+    report["length_characters"] = lengths(1, *(7 << n for n in range(20)))
+    return {**report, "corpus": HOSTILE, "embedctl": HOSTILE, "worst_severity": HOSTILE}
+
+
+class Parsed(HTMLParser):
+    """Elements as (name, attributes), and all text; an element that is not closed in order is an error."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(markup)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len({name for name, _ in attrs}) == len(attrs)
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag != "meta":
+            self._open.append(tag)
+            # An end of a block is a gap, an end of a word within a line is not.
+            self.text += "" if tag in ("span", "bdi", "code", "strong") else "\n"
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open[-1:] != ["style"]:
+            self.text += data
+
+    def all(self, name: str) -> list[dict[str, str]]:
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+def numbers(value: object, key: str = "") -> Iterator[str]:
+    """Every number of a report as a person would write it."""
+    if isinstance(value, Mapping):
+        for inner, child in value.items():
+            yield from numbers(child, "share" if key == "shares" else inner)
+    elif isinstance(value, list):
+        for child in value:
+            yield from numbers(child)
+    elif isinstance(value, int | float):
+        percent = 100 * value if key == "share" else value
+        if key == "share" or key.endswith("_percent"):
+            yield "nder 0.1%" if percent < 0.1 else f"{percent:.1f}%"
+        else:
+            yield f"{value:,.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+
+
+@pytest.mark.parametrize("report", [full(), meagre(), hostile(), {}], ids=["full", "meagre", "hostile", "nothing"])
+def test_a_page_is_well_formed(report: dict[str, Any]):
+    parsed = Parsed(page(report, title="Data of main"))
+
+    levels = [int(tag[1]) for tag, _ in parsed.elements if re.fullmatch("h[1-6]", tag)]
+    ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
+    assert parsed.all("html") == [{"lang": "en"}]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
+    assert len(set(ids)) == len(ids)
+    assert {a["aria-labelledby"] for a in parsed.all("section")} <= set(ids)
+
+
+def test_every_number_of_the_report_is_on_the_page():
+    text = Parsed(page(full(), title="t")).text
+
+    missing = [n for n in numbers(full()) if not re.search(rf"(?<![\d,.]){re.escape(n)}(?![\d]|[,.]\d)", text)]
+
+    assert missing == []
+
+
+def test_the_verdict_is_one_sentence():
+    def verdict(**report: object) -> str:
+        return page(report, title="t").split('class="verdict">')[1].split("</p>")[0]
+
+    said = re.sub("<[^>]*>", "", verdict(**full()))
+    assert said == "14,386 records: 14,341 kept, 12 flagged, 9 fixed, 24 dropped. Worst finding: high."
+    assert re.sub("<[^>]*>", "", verdict(**meagre())) == "1 record: 1 kept. Nothing was found."
+    assert verdict(records=0) == verdict() == "No records were validated."
+
+
+def test_the_gravest_finding_comes_first():
+    text = Parsed(page(full(), title="t")).text
+
+    places = [
+        text.index(f"meaning of {check}") for check in ("bidi_override", "mojibake", "duplicate", "personal_data")
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("key", sorted(full()))
+def test_a_missing_table_is_left_out(key: str):
+    report = full()
+    for absent in (None, {}, []):
+        if absent is None or isinstance(report[key], type(absent)):
+            Parsed(page({**report, key: absent}, title="t"))
+    del report[key]
+
+    Parsed(page(report, title="t"))
+
+
+def test_a_table_without_its_details_is_enough():
+    report = {
+        "records": 3,
+        "findings": [{"check": "nul"}],
+        "sources": {"a": {}},
+        "length_characters": {"count": 3},
+        "languages": {"shares": {"en": 1.0}},
+        "truncation": {"texts_split_percent": 0.0},
+        "duplicates": {"duplicate": 1},
+        "changes": {"records": 1},
+    }
+
+    text = Parsed(page(report, title="t")).text
+    headings = ("Findings", "Sources", "Lengths", "Languages", "Truncation", "Duplicates", "Changes")
+    assert [heading for heading in headings if f"\n{heading}\n" not in text] == []
+    assert "not graded" in text and "None" not in text
+
+
+def test_bars_of_a_histogram_sum_to_its_count():
+    report = full()
+
+    bars = [bar for bar in Parsed(page(report, title="t")).all("rect") if "data-records" in bar]
+
+    expected = report["length_characters"]["histogram"] + report["query_length_characters"]["histogram"]
+    assert [{k: int(bar[f"data-{k}"]) for k in ("from", "to", "records")} for bar in bars] == expected
+    assert sum(b["records"] for b in expected) == 2 * 14386
+    assert sum(int(bar["data-records"]) for bar in bars) == 2 * 14386
+
+
+def test_a_bar_is_as_tall_as_its_share_and_never_invisible():
+    bars = [bar for bar in Parsed(page(full(), title="t")).all("rect") if "data-records" in bar][:11]
+
+    sizes = {int(bar["data-records"]): float(bar["height"]) for bar in bars}
+    assert sizes[2680] / sizes[4160] == pytest.approx(2680 / 4160, abs=0.001)
+    assert sizes[914] / sizes[4160] == pytest.approx(914 / 4160, abs=0.001)
+    assert 2 < sizes[3] < sizes[914]
+
+
+@pytest.mark.parametrize("fixed", [0, 9])
+def test_the_bar_of_verdicts_is_whole(fixed: int):
+    # Where kept, flagged and dropped are all records already, a fixed one is among them and no part of its own.
+    report = {"records": 30, "kept": 21 - fixed, "flagged": 6, "dropped": 3, "fixed": 9}
+
+    markup = page(report, title="t")
+
+    stack = Parsed(markup[markup.index('class="stack"') - 50 :].split("<svg")[1].split("</svg>")[0].split(">", 1)[1])
+    widths = {rect["class"]: float(rect["width"].rstrip("%")) for rect in stack.all("rect")}
+    assert sum(widths.values()) == pytest.approx(100, abs=0.05)
+    assert ("fixed" in widths) == bool(fixed)
+    assert ("counted among the others" in markup) == (not fixed)
+
+
+@pytest.mark.parametrize("report", [full(), hostile()], ids=["full", "hostile"])
+def test_nothing_is_loaded_and_nothing_runs(report: dict[str, Any]):
+    markup = page(report, title=HOSTILE)
+    parsed = Parsed(markup)
+
+    names = {tag for tag, _ in parsed.elements}
+    attributes = {name for _, each in parsed.elements for name in each}
+    assert not names & {"script", "link", "img", "image", "iframe", "object", "embed", "use", "a", "form", "base"}
+    assert not attributes & {"src", "href", "xlink:href", "style", "srcset", "action", "data"}
+    assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"url\(|@import|https?://", markup)
+    policy = next(m["content"] for m in parsed.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; style-src 'sha256-") and "unsafe" not in policy
+
+
+def test_hostile_text_is_text():
+    markup = page(hostile(), title=HOSTILE)
+
+    text = Parsed(markup).text
+    assert text.count(HOSTILE.replace("\u202e", "\\u{202e}")) >= 12
+    assert "\u202e" not in markup
+    assert text.count("x" * 300) >= 6
+
+
+@given(st.text())
+@settings(deadline=None)
+def test_any_id_is_shown_as_text(id_: str):
+    report = {"records": 1, "findings": [finding("nul", "high", "fix", 1, sample(id_, 0, "high", id_))]}
+    harmless = {"records": 1, "findings": [finding("nul", "high", "fix", 1, sample("a", 0, "high", "a"))]}
+
+    parsed = Parsed(page(report, title=id_))
+
+    assert parsed.text.count(visible(id_)) >= 3
+    assert [tag for tag, _ in parsed.elements if tag != "span"] == [
+        tag for tag, _ in Parsed(page(harmless, title="a")).elements if tag != "span"
+    ]
+
+
+def test_what_cannot_be_seen_is_written_out():
+    assert visible("a b\u00a0\u200b\u202e\0\n\ufe0f\u3164\ud800é你") == (
+        "a b\\u{a0}\\u{200b}\\u{202e}\\u{0}\\u{a}\\u{fe0f}\\u{3164}\\u{d800}é你"
+    )
+    page({"records": 1, "corpus": "\ud800"}, title="\udfff").encode()
+
+
+def test_colours_are_told_apart_from_the_paper():
+    """WCAG 2 AA, 1.4.3 and 1.4.11: 4.5 for words, 3 for drawings."""
+    style = resources.files("embedctl.data").joinpath("page.css").read_text(encoding="utf-8")
+    light, dark = (dict(re.findall(r"--(\w+): (#\w{6});", block)) for block in style.split("@media")[:2])
+
+    for theme in (light, dark):
+        for word in ("ink", "soft", "info", "low", "medium", "high", "critical", "mark"):
+            assert contrast(theme[word], theme["paper"]) >= 4.5, word
+            assert contrast(theme[word], theme["wash"]) >= 4.5, word
+        for drawing in ("bar", "kept", "flagged", "fixed", "dropped"):
+            assert contrast(theme[drawing], theme["paper"]) >= 3, drawing
+
+
+def contrast(one: str, other: str) -> float:
+    darker, lighter = sorted(map(luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+PROBE = """<!doctype html><meta charset="utf-8"><style>iframe { border: 0 }</style><pre></pre><script>
+function measure(frame) {
+  const page = frame.contentDocument, root = page.documentElement;
+  const folded = root.scrollWidth;
+  page.querySelectorAll("details").forEach(each => each.open = true);
+  const styled = frame.contentWindow.getComputedStyle(page.body).maxWidth !== "none";
+  document.querySelector("pre").textContent += `${styled} ${folded} ${root.scrollWidth} ${root.clientWidth};`;
+}
+</script>"""
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM.is_file(), reason="needs /usr/bin/chromium")
+def test_a_phone_shows_the_whole_width(tmp_path: Path):
+    # Each frame loses some of its width to a scroll bar, which a phone does not have: the harder case.
+    pages = [escape(page(report, title=HOSTILE)) for report in (full(), meagre(), hostile(), {})]
+    frames = [
+        f'<iframe width="{width}" height="800" onload="measure(this)" srcdoc="{markup}"></iframe>'
+        for markup in pages
+        for width in (320, 360)
+    ]
+    (tmp_path / "probe.html").write_text(PROBE + "".join(frames), encoding="utf-8")
+
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'user'}"]
+    chromium = shutil.which("chromium") or str(CHROMIUM)
+    ran = subprocess.run(
+        [chromium, *options, "--dump-dom", (tmp_path / "probe.html").as_uri()],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=True,
+    )
+
+    measured = ran.stdout.split("<pre>")[1].split("</pre>")[0].split(";")[:-1]
+    assert len(measured) == len(frames)
+    for each in measured:
+        styled, *widths, client = each.split()
+        assert styled == "true", "the policy of the page must let its own style pass"
+        assert max(map(int, widths)) <= int(client), each
