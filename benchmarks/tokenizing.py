@@ -30,14 +30,15 @@ TARGETS = {
 }
 
 
-# Every text whole, so that the ids of both sides can be compared one by one.
 SETTINGS = (
     "data.path=text.jsonl",
     "data.held_percent=0",
-    "tokens.max_tokens=8192",
-    "tokens.overlap_tokens=0",
     *(f"validation.actions.{name}=keep" for name in ("duplicate", "near_duplicate", "too_long")),
 )
+
+
+# Long chunks without overlap, so that they can be put together again and compared id by id.
+WHOLE = ("--set", "tokens.max_tokens=8192", "--set", "tokens.overlap_tokens=0")
 
 
 def main() -> None:
@@ -53,7 +54,7 @@ def main() -> None:
         if options.memory:
             embedctl(folder, "data", "fetch")
             embedctl(folder, "data", "validate")
-            peak = embedctl(folder, *given(options.data, "tokenizers/gpt2"), "data", "tokenize")["peak_bytes"]
+            peak = peak_bytes(folder, *given(options.data, "tokenizers/gpt2"), "data", "tokenize")
             print(f"{size / 1e6:,.0f} MB of text: {peak / 2**20:,.0f} MiB at most, all processes together")
             return
         fetch, judge = (embedctl(folder, "data", step) for step in ("fetch", "validate"))
@@ -64,8 +65,8 @@ def main() -> None:
         "command": f"python -m benchmarks.tokenizing DATA --megabytes {options.megabytes}",
         "machine": describe("tokenizers", "gigatoken", "tokie", "datasets"),
         "megabytes": round(size / 1e6, 1),
-        "fetch_megabytes_per_second": round(size / 1e6 / fetch["seconds"], 1),
-        "validate_megabytes_per_second": round(size / 1e6 / judge["seconds"], 1),
+        "fetch_megabytes_per_second": round(size / 1e6 / fetch, 1),
+        "validate_megabytes_per_second": round(size / 1e6 / judge, 1),
         "tokenizers": compared,
     }
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -81,8 +82,9 @@ def compare(folder: Path, data: Path, tokenizer: str, target: float, *, rounds: 
         ours.append(embedctl(folder, *used, "data", "tokenize"))
         theirs.append(datasets_map(folder))
     size = sum(int(part["bytes"]) for part in shards(folder))
+    embedctl(folder, *used, *WHOLE, "data", "tokenize")
     differing, texts = differences(folder)
-    best, other = (min(run["seconds"] for run in runs) for runs in (ours, theirs))
+    best, other = min(ours), min(theirs)
     return {
         "embedctl_megabytes_per_second": round(size / 1e6 / best, 1),
         "datasets_map_megabytes_per_second": round(size / 1e6 / other, 2),
@@ -90,7 +92,6 @@ def compare(folder: Path, data: Path, tokenizer: str, target: float, *, rounds: 
         "target_ratio": target,
         "texts_compared": texts,
         "texts_with_other_ids": differing,
-        "peak_bytes": max(run["peak_bytes"] for run in ours),
         "engine": shards(folder)[0]["engine"],
     }
 
@@ -99,21 +100,27 @@ def given(data: Path, tokenizer: str) -> tuple[str, ...]:
     return "--set", f"tokens.tokenizer={(data / tokenizer).resolve()}"
 
 
-def embedctl(folder: Path, *words: str) -> dict[str, Any]:
-    """Run one command in the workspace; its wall time and the peak memory of all its processes."""
-    options = [word for setting in SETTINGS for word in ("--set", setting)]
+def embedctl(folder: Path, *words: str) -> float:
+    """Run one command in the workspace; its wall time in seconds, from the shell and back."""
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "embedctl", "-q", "--workspace", "ws", *options, *words],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-    )
+    subprocess.run(command(*words), cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - began
+
+
+def peak_bytes(folder: Path, *words: str) -> int:
+    """The most memory that a command and its processes hold together, looked at every tenth of a second."""
+    process = subprocess.Popen(command(*words), cwd=folder, stdout=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
         peak = max(peak, resident(process.pid))
-        time.sleep(0.01)
+        time.sleep(0.1)
     assert process.returncode == 0, words
-    return {"seconds": time.perf_counter() - began, "peak_bytes": peak}
+    return peak
+
+
+def command(*words: str) -> list[str]:
+    options = [word for setting in SETTINGS for word in ("--set", setting)]
+    return [sys.executable, "-m", "embedctl", "-q", "--workspace", "ws", *options, *words]
 
 
 def resident(pid: int) -> int:
@@ -128,7 +135,7 @@ def resident(pid: int) -> int:
 
 
 DATASETS = """
-import sys, time, datasets
+import os, time, datasets
 from tokenizers import Tokenizer
 datasets.disable_progress_bars()
 tokenizer = Tokenizer.from_file("ws/tokens/main/tokenizer.json")
@@ -138,12 +145,12 @@ rows = datasets.load_dataset("parquet", data_files="ws/corpus/main/*.parquet", s
 began = time.perf_counter()
 features = datasets.Features({"id": datasets.Value("string"), "input_ids": datasets.Sequence(datasets.Value("int32"))})
 rows.map(encode, batched=True, num_proc=2, remove_columns=[c for c in rows.column_names if c != "id"],
-         features=features, cache_file_name="theirs.arrow")
+         features=features, cache_file_name=os.path.abspath("theirs.arrow"))
 print(time.perf_counter() - began)
 """
 
 
-def datasets_map(folder: Path) -> dict[str, float]:
+def datasets_map(folder: Path) -> float:
     """The usual way at its best: Parquet is read beforehand, text is not written again, imports do not count."""
     for old in folder.glob("theirs*.arrow"):
         old.unlink()
@@ -151,7 +158,7 @@ def datasets_map(folder: Path) -> dict[str, float]:
         [sys.executable, "-c", DATASETS], cwd=folder, check=True, capture_output=True, text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf")},
     )  # fmt: skip
-    return {"seconds": float(done.stdout)}
+    return float(done.stdout)
 
 
 def shards(folder: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 
 from embedctl.artifacts.layout import Layout
 from embedctl.errors import ConfigError
-from embedctl.settings import Secrets, Settings
+from embedctl.settings import NamedSourceSettings, Secrets, Settings
 
 PREFIX = "EMBEDCTL_"
 FILES = ("config.toml", "config.yaml", "config.yml")
@@ -225,6 +225,16 @@ def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
             into[name] = value
 
 
+def _origin(origins: Mapping[str, str], place: Sequence[int | str]) -> str:
+    """Where the list came from in which something stands."""
+    return origins.get(".".join(str(part) for part in place[:2]), "default")
+
+
+def _keys_at(place: Sequence[int | str]) -> list[str]:
+    """The keys that may stand where ``place`` does, which is in one of the tables of ``data.sources``."""
+    return list(NamedSourceSettings.model_fields) if tuple(place[:2]) == ("data", "sources") else []
+
+
 def _validate(merged: dict[str, Any], origins: Mapping[str, str]) -> Settings:
     try:
         return Settings(**merged)
@@ -235,6 +245,11 @@ def _validate(merged: dict[str, Any], origins: Mapping[str, str]) -> Settings:
         for part in first["loc"]:
             inside = isinstance(part, int) and isinstance(node, list) and part < len(node)
             node = node.get(part) if isinstance(node, dict) else node[part] if inside else None
+        if first["type"] == "extra_forbidden":
+            # The value is not shown: a secret may stand under a misspelt key.
+            section = _keys_at(first["loc"])
+            hint = _nearest(str(first["loc"][-1]), section) if section else "embedctl config show data"
+            raise ConfigError(f"{_origin(origins, first['loc'])}: no setting {dotted!r}", hint=hint) from None
         shown = f", got {node!r}" if isinstance(node, str | int | float | bool) else ""
         reason = first["msg"].removeprefix("Value error, ")
         # Two keys of a section may disagree: name where the one came from that is not a default.

@@ -84,8 +84,10 @@ class DataSettings(SourceSettings):
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError(f"two of sources have the same name ({', '.join(names)})")
-        if self.sources and (self.path or self.dataset or self.source != "local"):
-            raise ValueError("with sources, each of them says where its text is: remove source, path and dataset above")
+        own = set(SourceSettings.model_fields) - {"max_records", "max_bytes"}
+        said = [name for name in sorted(own) if getattr(self, name) != type(self).model_fields[name].default]
+        if self.sources and said:
+            raise ValueError(f"with sources, each of them says where its text is: move {', '.join(said)} into them")
         return self
 
 

@@ -29,8 +29,8 @@ The end"""
 
 def boundaries(text: str) -> dict[str, int]:
     """What begins at each place where something ends, read off tokens of one character."""
-    characters = np.frombuffer(text.encode("utf-32-le"), "<u4")
-    kinds = chunks.token_boundaries(characters, np.arange(len(text)))
+    starts = [len(text[:at].encode()) for at in range(len(text))]
+    kinds = chunks.token_boundaries(np.frombuffer(text.encode(), np.uint8), np.array(starts))
     return {text[at:].split()[0]: int(kind) for at, kind in enumerate(kinds) if kind != NO_BOUNDARY}
 
 

@@ -140,3 +140,23 @@ def test_init_writes_what_loads_and_never_overwrites(run: Run):
     assert load().settings.training.epochs == 9
     assert run("init", "--force").code == 0
     assert load().settings.training.epochs == 3
+
+
+def test_a_wrong_key_in_a_source_is_named_with_the_nearest_and_its_value_is_not_shown():
+    Path("c.toml").write_text(
+        '[[data.sources]]\nname = "a"\npath = "x"\n[[data.sources]]\nname = "b"\npath = "y"\nweigth = "canary"\n',
+        encoding="utf-8",
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        load(Path("c.toml"))
+
+    assert caught.value.message == "c.toml: no setting 'data.sources.1.weigth'"
+    assert caught.value.hint == "did you mean weight?"
+
+
+def test_sources_and_keys_of_one_source_do_not_mix():
+    Path("c.toml").write_text('[data]\npath = "x"\n[[data.sources]]\nname = "a"\npath = "y"\n', encoding="utf-8")
+
+    with pytest.raises(ConfigError, match="each of them says where its text is"):
+        load(Path("c.toml"))

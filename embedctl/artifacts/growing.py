@@ -96,16 +96,14 @@ def growing_folder(target: Path, identity: str) -> Iterator[GrowingFolder]:
     older = {key: found for folder in (stale, target) for key, found in _by_key(folder).items()}
     growing = GrowingFolder(partial, _noted(partial), older)
     yield growing
-    # It goes last: a run that is killed before finds by it what it has finished.
+    (partial / ".identity").unlink()
     folders.put_in_place(partial, target)
-    (target / ".identity").unlink()
     folders.remove_if_there(stale)
 
 
 def tidy(target: Path) -> None:
     """Remove what a run that was killed when ``target`` had just got its name has left."""
-    (target / ".identity").unlink(missing_ok=True)
-    for end in ("partial", "stale", "deleted", "steps"):
+    for end in ("partial", "stale", "deleted"):
         folders.remove_if_there(target.with_name(f".{target.name}.{end}"))
 
 

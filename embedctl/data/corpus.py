@@ -17,7 +17,7 @@ from embedctl.data import local
 from embedctl.data.growth import Older
 from embedctl.data.harvest import GROUP_ROWS, SCHEMA, Harvest
 from embedctl.data.records import Record
-from embedctl.data.steps import Steps
+from embedctl.data.steps import Steps, forget_steps
 from embedctl.data.streams import Mixture
 from embedctl.errors import ArtifactError, ConfigError
 from embedctl.progress import Watch, unwatched
@@ -44,29 +44,24 @@ def fetch(
     and what is new or changed comes after them; with ``fresh`` all is written anew, in the order of the sources.
     """
     recipe = recipe_of(settings, seed=seed)
-    fingerprint = manifest.fingerprint("corpus", {}, recipe)
     target = layout.corpus
     with lock(layout.lock(target)):
-        found = None if fresh else up_to_date(target, "corpus", fingerprint)
+        found = None if fresh else up_to_date(target, "corpus", manifest.fingerprint("corpus", {}, recipe))
         if found:
             growing.tidy(target)
+            forget_steps(target)
             return found
         older = None if fresh else Older.of(_whole(target), target, recipe)
         identity = manifest.digest([recipe, older.content_id if older else None])
         steps = Steps(target, identity)
         with growing_folder(target, identity) as folder:
-            finished = up_to_date(folder.path, "corpus", fingerprint)
-            if finished:  # and killed just before it took its place
-                made = finished.manifest
-            else:
-                mixture = Mixture(settings, seed=seed, secrets=secrets)
-                harvest = Harvest(folder, mixture, older, steps, PART_BYTES)
-                harvest.run(watch, total=settings.max_records or None)
-                known = harvest.finish()
-                made = manifest.write(
-                    folder.path, "corpus", parents={}, settings=recipe, facts=harvest.facts(), known=known
-                )
-        steps.remove()
+            harvest = Harvest(folder, Mixture(settings, seed=seed, secrets=secrets), older, steps, PART_BYTES)
+            harvest.run(watch, total=settings.max_records or None)
+            known = harvest.finish()
+            made = manifest.write(
+                folder.path, "corpus", parents={}, settings=recipe, facts=harvest.facts(), known=known
+            )
+        forget_steps(target)
     return Outcome(target, made, made=True)
 
 
@@ -119,12 +114,13 @@ def _recipe(settings: SourceSettings, seed: int) -> dict[str, JsonValue]:
 
 
 def _recipe_of_hub(settings: SourceSettings) -> dict[str, JsonValue]:
-    from embedctl.data.hub import PRESETS
+    from embedctl.data.hub import PRESETS, require_name
 
     if settings.source == "local":
         raise ConfigError(
             "data.path is not set", hint="embedctl --set data.path=FOLDER data fetch, or set it in config.toml"
         )
+    require_name(settings)
     preset = PRESETS.get(settings.source)
     # Without a revision the newest one is fetched and noted; `status` does not ask the network whether it still is.
     revision = settings.revision or (preset.revision if preset else "")

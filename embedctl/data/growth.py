@@ -15,6 +15,7 @@ from embedctl.data.records import Record
 
 # Settings that may differ between a corpus and the one that it grows into.
 _GROWS = ("files", "files_sha256", "revision", "max_records", "max_bytes")
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def content_of(record: Record) -> int:
 
 def metadata_text(record: Record) -> str:
     """The metadata of a record as a row holds them."""
-    return json.dumps(dict(record.metadata), ensure_ascii=False)
+    return _encode(dict(record.metadata))
 
 
 def _digest(text: str, query: str | None, source: str, metadata: str) -> int:

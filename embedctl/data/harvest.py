@@ -15,7 +15,7 @@ from embedctl.artifacts.manifest import FileEntry
 from embedctl.data.growth import Older, key_of, metadata_text
 from embedctl.data.records import Record
 from embedctl.data.steps import Step, Steps, split_keys
-from embedctl.data.streams import Mixture, size_of, summary
+from embedctl.data.streams import Mixture, summary
 from embedctl.errors import DataError
 from embedctl.progress import Tick, Watch
 
@@ -65,8 +65,8 @@ class Harvest:
     def run(self, watch: Watch, *, total: int | None) -> None:
         """Read all sources to their end, step after step."""
         self._resume()
-        for record in self.mixture:
-            self._add(record)
+        for record, size in self.mixture:
+            self._add(record, size)
             if len(self.seen) % GROUP_ROWS == 0:
                 self._tell(watch, total)
             stretch = self._stretch
@@ -100,7 +100,7 @@ class Harvest:
             totals |= {"changed_records": len(self.changed), "gone_records": gone}
         return {**totals, "sources": {source.name or "data": summary(source) for source in self.mixture.sources}}
 
-    def _add(self, record: Record) -> None:
+    def _add(self, record: Record, size: int) -> None:
         key, stretch = key_of(record.id), self._stretch
         if key in self.seen:
             raise DataError(
@@ -109,7 +109,6 @@ class Harvest:
             )
         self.seen.add(key)
         stretch.keys.append(key)
-        size = size_of(record)
         stretch.read_bytes += size
         if self.older and key in self.older:
             if self.older.has(key, record):

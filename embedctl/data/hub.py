@@ -1,22 +1,24 @@
 """Records from data sets of the Hugging Face Hub, streamed at a revision that is recorded."""
 
-import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embedctl.data.fields import record_of
+from embedctl.data.fields import plain, record_of
+from embedctl.data.hub_faults import explained, reach
 from embedctl.data.records import Record
 from embedctl.data.streams import Position, fields_of
-from embedctl.errors import AuthError, ConfigError, DataError, EmbedctlError, NotFoundError, RefusedError, RemoteError
+from embedctl.errors import ConfigError, DataError, NotFoundError, RefusedError
 from embedctl.settings import SourceSettings
 
-_REACH_SECONDS = 3.0
-_LOCAL = 'check the network, or set data.source = "local" and data.path to a copy on this machine'
 # Builders of datasets that parse plain data. Others unpickle, or read media.
 _SAFE_BUILDERS = ("parquet", "json", "csv", "text", "arrow")
+_UNPACKING = ("zip://", "gzip://", "bz2://", "xz://", "zstd://")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +33,18 @@ class Preset:
 
 
 def _web_page(number: int, row: Mapping[str, Any]) -> Record:
-    return Record(f"openwebtext-{number:08d}", str(row["text"]), source="openwebtext")
+    return Record(f"openwebtext-{number:08d}", str(row["text"] or ""), source="openwebtext")
 
 
 def _article(number: int, row: Mapping[str, Any]) -> Record:
     context = row["context"]
-    metadata = {
-        name: value
-        for name, value in (
-            ("answer", row.get("final_decision")),
-            ("conclusion", row.get("long_answer")),
-            ("meshes", list(context.get("meshes") or [])),
-        )
-        if value
-    }
-    return Record(str(row["pubid"]), "\n".join(context["contexts"]), str(row["question"]), "pubmedqa", metadata)
+    parts = context.get("contexts") if isinstance(context, dict) else None
+    if not isinstance(parts, list):
+        raise DataError(f"qiaojin/PubMedQA: row {number + 1}: context holds no list of contexts")
+    names = (("answer", row.get("final_decision")), ("conclusion", row.get("long_answer")))
+    metadata = {name: plain(value) for name, value in (*names, ("meshes", context.get("meshes"))) if value}
+    text, question = "\n".join(str(part) for part in parts), row["question"]
+    return Record(str(row["pubid"]), text, None if question is None else str(question), "pubmedqa", metadata)
 
 
 PRESETS: dict[str, Preset] = {
@@ -65,14 +64,13 @@ PRESETS: dict[str, Preset] = {
 class HubRows:
     """The rows of one split of a data set; stop asking and no more is downloaded.
 
-    Reading raises RemoteError (unreachable, or lost on the way), NotFoundError (no such data set or revision),
-    AuthError (gated), RefusedError (it would run code), DataError (other columns than expected).
+    Reading raises RemoteError (unreachable, or lost on the way), NotFoundError (no such data set, revision, or
+    configuration), AuthError (gated), RefusedError (not plain data), DataError (other columns than expected, damage).
     """
 
     def __init__(self, settings: SourceSettings, *, token: str | None) -> None:
         self._preset = PRESETS.get(settings.source)
-        if self._preset is None and not settings.dataset:
-            raise ConfigError("data.dataset is not set", hint="--set data.dataset=OWNER/NAME, as the Hub calls it")
+        require_name(settings)
         self._repository = self._preset.repository if self._preset else settings.dataset
         self._configuration = settings.configuration or (self._preset.configuration if self._preset else None)
         self._revision = settings.revision or (self._preset.revision if self._preset else "")
@@ -87,50 +85,68 @@ class HubRows:
     def read(self, position: Position | None) -> Iterator[Record]:
         if position:
             self._revision, self._number = str(position["revision"]), int(str(position["row"]))
+        for row in self._rows(position["state"] if position else None):
+            self._number += 1
+            yield self._record(row)
+
+    def _rows(self, state: Any) -> Iterator[Mapping[str, Any]]:
         # Read when the libraries are imported, so set before that.
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-        _reach()
+        reach()
         import datasets
-        import httpx
 
+        datasets.config.TORCH_AVAILABLE = False  # else it is loaded, for nothing: a second and 180 MB
         datasets.disable_progress_bars()
         datasets.logging.set_verbosity_error()
-        try:
-            self._revision = self._revision or self._newest()
+        with explained(f"{self._repository} at revision {self._revision or 'newest'}"):
+            if not _COMMIT.fullmatch(self._revision):
+                self._revision = self._commit()
+        with explained(f"{self._repository} at revision {self._revision}"):
             self._stream = self._open()
-            if position and position["state"]:
-                self._stream.load_state_dict(position["state"])
-            for row in self._stream:
-                self._number += 1
-                yield self._record(row)
-        except (OSError, ValueError, RuntimeError, httpx.HTTPError) as fault:
-            known = _explain(fault, f"{self._repository} at revision {self._revision or 'newest'}")
-            if known is None:
-                raise
-            raise known from None
+            if state:
+                self._stream.load_state_dict(state)
+            yield from self._stream
 
-    def _newest(self) -> str:
+    def _commit(self) -> str:
+        """The commit that a branch or tag stands for now; without one the newest."""
         from huggingface_hub import HfApi
 
-        return str(HfApi().dataset_info(self._repository, token=self._token).sha)
+        found = HfApi().dataset_info(self._repository, revision=self._revision or None, token=self._token)
+        return str(found.sha)
 
     def _open(self) -> Any:
         import datasets
+        from datasets.features.features import require_decoding
 
+        # With this prefix a folder of the same name on this machine is not looked at.
         builder = datasets.load_dataset_builder(
-            self._repository, self._configuration, revision=self._revision, token=self._token
+            f"hf://datasets/{self._repository}", self._configuration, revision=self._revision, token=self._token
         )
         kind = type(builder).__module__.split(".")[-1]
         if kind not in _SAFE_BUILDERS:
             raise RefusedError(
                 f"{self._repository} holds {kind} files", hint=f"embedctl reads {', '.join(_SAFE_BUILDERS)} alone"
             )
-        splits = builder.as_streaming_dataset()
-        if self._settings.split not in splits:
-            raise DataError(
-                f"{self._repository} has no split {self._settings.split!r}", hint=f"it has {', '.join(splits)}"
+        files = builder.config.data_files or {}
+        split = self._settings.split
+        if split not in files:
+            raise NotFoundError(
+                f"{self._repository} has no split {split!r}", hint=f"set data.split to one of: {', '.join(files)}"
             )
-        return splits[self._settings.split]
+        self._refuse_elsewhere([str(file) for of_split in files.values() for file in of_split])
+        stream = builder.as_streaming_dataset(split=split)
+        # Pictures and sound stay the bytes that they are: nothing is decoded.
+        return stream.decode(False) if require_decoding(stream.features or {}) else stream
+
+    def _refuse_elsewhere(self, files: list[str]) -> None:
+        """The card of a data set can name any file, also one of this machine."""
+        own = f"hf://datasets/{self._repository}@{self._revision}/"
+        for file in files:
+            *packed, last = file.split("::")
+            if not last.startswith(own) or ".." in last.split("/") or not all(p.startswith(_UNPACKING) for p in packed):
+                raise RefusedError(
+                    f"{self._repository} names files that are not its own: {file}", hint="choose another data set"
+                )
 
     def _record(self, row: Mapping[str, Any]) -> Record:
         if self._preset is not None:
@@ -144,51 +160,15 @@ class HubRows:
         )
 
 
-def _reach() -> None:
-    """Say within seconds that there is no network: the libraries themselves try for half a minute."""
-    import httpx
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise RemoteError("HF_HUB_OFFLINE is set, and this source is on the Hub", hint=f"unset it; or {_LOCAL}")
-    try:
-        httpx.head(constants.ENDPOINT, timeout=_REACH_SECONDS)
-    except httpx.HTTPError as fault:
-        reason = str(fault) or type(fault).__name__
-        raise RemoteError(f"the Hub at {constants.ENDPOINT} cannot be reached: {reason}", hint=_LOCAL) from None
-
-
-def _explain(fault: BaseException, what: str) -> EmbedctlError | None:
-    import datasets
-    import httpx
-    from huggingface_hub import errors
-
-    # datasets drops the cause of this one and keeps the sentence.
-    if isinstance(fault, datasets.exceptions.DatasetNotFoundError) and "gated dataset" in str(fault):
-        return AuthError(f"{what} needs permission", hint="ask for it on the Hub, then set HF_TOKEN")
-    for cause in _causes(fault):
-        status = getattr(getattr(cause, "response", None), "status_code", None)
-        if status in (401, 403):
-            return AuthError(f"the Hub refuses {what} (HTTP {status})", hint="check the name, then set HF_TOKEN")
-        if status == 404:
-            return NotFoundError(f"the Hub has no {what}, or not all of it", hint="check data.revision")
-    if isinstance(fault, ValueError) and "BuilderConfig" in str(fault):
-        return NotFoundError(f"{what}: {fault}", hint="set data.configuration to one of them")
-    if isinstance(fault, datasets.exceptions.DatasetNotFoundError | FileNotFoundError | ValueError):
-        return NotFoundError(f"the Hub has no {what}", hint="check data.revision")
-    if isinstance(fault, RuntimeError) and "scripts are no longer supported" in str(fault):
-        return RefusedError(f"{what} would run code of its own", hint="embedctl reads plain data files alone")
-    if isinstance(fault, httpx.HTTPError | errors.HfHubHTTPError | OSError):
-        return RemoteError(f"the Hub broke off while sending {what}", hint="run the same command again")
-    return None
-
-
-def _causes(fault: BaseException | None) -> Iterator[BaseException]:
-    for _ in itertools.count():
-        if fault is None:
-            return
-        yield fault
-        fault = fault.__cause__ or fault.__context__
+def require_name(settings: SourceSettings) -> None:
+    """That settings which are no preset name a data set."""
+    if settings.source in PRESETS:
+        return
+    hint = "--set data.dataset=OWNER/NAME, as the Hub calls it"
+    if not settings.dataset:
+        raise ConfigError("data.dataset is not set", hint=hint)
+    if not _NAME.fullmatch(settings.dataset):
+        raise ConfigError(f"data.dataset is not the name of a data set: {settings.dataset!r}", hint=hint)
 
 
 def _require_columns(preset: Preset, row: Mapping[str, Any]) -> None:

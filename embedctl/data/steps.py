@@ -35,7 +35,7 @@ class Steps:
     """The steps of one fetch. Those of another one (``identity``) are removed."""
 
     def __init__(self, target: Path, identity: str) -> None:
-        self._folder = target.with_name(f".{target.name}.steps")
+        self._folder = _folder_of(target)
         noted = self._folder / "identity"
         if not noted.is_file() or noted.read_text(encoding="utf-8") != identity:
             folders.remove_if_there(self._folder)
@@ -65,15 +65,21 @@ class Steps:
         folders.write_file(self._file(self._count), json.dumps(head).encode() + b"\n" + step.keys + step.changed)
         self._count += 1
 
-    def remove(self) -> None:
-        folders.remove_if_there(self._folder)
-
     def _file(self, number: int) -> Path:
         return self._folder / f"step-{number:06d}"
 
 
+def forget_steps(target: Path) -> None:
+    """The corpus has its name: how it came to it does not matter any more."""
+    folders.remove_if_there(_folder_of(target))
+
+
 def split_keys(joined: bytes) -> Iterator[bytes]:
     return (joined[at : at + KEY_BYTES] for at in range(0, len(joined), KEY_BYTES))
+
+
+def _folder_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.steps")
 
 
 def _read(file: Path) -> Step | None:

@@ -70,6 +70,11 @@ class Source:
         self._stream: Iterator[Record] | None = None
         self._position: Position | None = None
 
+    @property
+    def behind(self) -> float:
+        """The lower, the sooner it is its turn."""
+        return (self.records + 1) / self.weight
+
     def go_to(self, position: Position) -> None:
         """Go on after the record that was the last when ``position`` was asked for."""
         self.records, self.bytes = (int(str(position[name])) for name in ("records", "bytes"))
@@ -85,8 +90,8 @@ class Source:
         notes: Position = {"encodings": dict(self.notes.encodings), "binary": list(self.notes.binary)}
         return {"records": self.records, "bytes": self.bytes, "rows": rows, **notes}
 
-    def next(self, *, room_bytes: int | None) -> Record | None:
-        """The next record, or ``None`` when there are no more or a limit is reached; then it is not asked again.
+    def next(self, *, room_bytes: int | None) -> tuple[Record, int] | None:
+        """The next record and its size; ``None`` when there are no more or a limit is reached, for good.
 
         room_bytes: what all sources together may still give
         """
@@ -106,7 +111,7 @@ class Source:
             if room_bytes is not None and size > room_bytes:
                 return None
             self.records, self.bytes = self.records + 1, self.bytes + size
-            return record
+            return record, size
         return None
 
     def _drawn(self, record_id: str) -> bool:
@@ -116,7 +121,7 @@ class Source:
 
 
 class Mixture:
-    """The records of several sources, each as often as its weight says, until all are exhausted.
+    """The records of several sources with their sizes, each as often as its weight says, until all are exhausted.
 
     Which one comes next is a function of how many each has given: the source that is furthest behind.
     """
@@ -128,18 +133,18 @@ class Mixture:
         self._most_bytes = settings.max_bytes if settings.sources else 0
         self._ended: set[int] = set()
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[tuple[Record, int]]:
         while (turn := self._turn()) is not None:
             room = self._most_bytes - sum(source.bytes for source in self.sources) if self._most_bytes else None
-            record = self.sources[turn].next(room_bytes=room)
-            if record is None:
+            found = self.sources[turn].next(room_bytes=room)
+            if found is None:
                 self._ended.add(turn)
             else:
-                yield record
+                yield found
 
     def position(self) -> JsonValue:
         """Where all of them stand, as JSON."""
-        return {"ended": sorted(self._ended), "sources": [source.position() for source in self.sources]}
+        return {"ended": [*sorted(self._ended)], "sources": [source.position() for source in self.sources]}
 
     def go_to(self, positions: JsonValue) -> None:
         assert isinstance(positions, dict)
@@ -156,8 +161,7 @@ class Mixture:
         if self._most_records and sum(source.records for source in self.sources) >= self._most_records:
             return None
         running = [number for number in range(len(self.sources)) if number not in self._ended]
-        behind = lambda number: (self.sources[number].records + 1) / self.sources[number].weight  # noqa: E731
-        return min(running, key=behind, default=None)
+        return min(running, key=lambda number: self.sources[number].behind, default=None)
 
 
 def fields_of(settings: SourceSettings) -> Fields:
@@ -166,8 +170,12 @@ def fields_of(settings: SourceSettings) -> Fields:
 
 
 def size_of(record: Record) -> int:
-    """Bytes of text, in UTF-8."""
-    return sum(len(text) if text.isascii() else len(text.encode()) for text in (record.text, record.query or ""))
+    """Bytes of text and query, in UTF-8."""
+    return _bytes(record.text) + (_bytes(record.query) if record.query else 0)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _named(record: Record, name: str) -> Record:

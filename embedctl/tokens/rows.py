@@ -60,19 +60,16 @@ class ChunkRows:
         records = records.combine_chunks()
         texts: list[str] = records.column("text").to_pylist()
         encoded = self.encoder.encode(texts)
-        boundaries = chunks.token_boundaries(encoded.characters, encoded.starts)
-        size = self.settings.max_tokens - self.frame.count
-        cuts = chunks.cut(
-            boundaries, encoded.offsets, size=size, overlap=self.settings.overlap_tokens, cuttable=encoded.whole
-        )
-        begins, ends = _spans(cuts, encoded, texts)
-        pieces = [texts[n][a:b] for n, a, b in zip(cuts.text.tolist(), begins.tolist(), ends.tolist(), strict=True)]
+        cuts = self._cuts(encoded)
+        begins, ends = _spans(cuts, encoded)
+        documents = encoded.documents
+        spans = zip(cuts.text.tolist(), begins.tolist(), ends.tolist(), strict=True)
+        pieces = [documents[n][a:b] for n, a, b in spans]
         if not self.encoder.spans_hold_white_space:
-            pieces = [
-                piece.rstrip() if b < len(texts[n]) else piece
-                for piece, n, b in zip(pieces, cuts.text, ends, strict=True)
-            ]
+            inner = cuts.last < encoded.offsets[cuts.text + 1]
+            pieces = [piece.rstrip() if cut else piece for piece, cut in zip(pieces, inner.tolist(), strict=True)]
             ends = begins + np.array([len(piece) for piece in pieces], dtype=np.int64)
+        starts, stops = _in_characters(encoded, cuts, begins, ends)
         inexact = self._inexact(cuts, encoded, pieces)
         input_ids, lengths = self._framed(encoded, cuts)
         row = pa.array(cuts.text)
@@ -87,8 +84,8 @@ class ChunkRows:
             "id": pc.binary_join_element_wise(record, pc.cast(number, pa.string()), "#"),
             "record": record,
             "chunk": number,
-            "start": begins,
-            "end": ends,
+            "start": starts,
+            "end": stops,
             "text": pieces,
             "input_ids": input_ids,
             "inexact": inexact,
@@ -99,6 +96,15 @@ class ChunkRows:
             "metadata": metadata,
         }
         return pa.table([columns[name] for name in self.layout.names], schema=self.layout)
+
+    def _cuts(self, encoded: Encoded) -> Cuts:
+        size = self.settings.max_tokens - self.frame.count
+        boundaries = np.zeros(len(encoded.ids), dtype=np.uint8)
+        whole = np.ones(len(encoded.ids), dtype=bool)
+        if (np.diff(encoded.offsets) > size).any():
+            boundaries = chunks.token_boundaries(encoded.data, encoded.starts)
+            whole = chunks.cuttable(encoded.data, encoded.starts)
+        return chunks.cut(boundaries, encoded.offsets, size=size, overlap=self.settings.overlap_tokens, cuttable=whole)
 
     def _framed(self, encoded: Encoded, cuts: Cuts) -> tuple[pa.ListArray, npt.NDArray[np.int64]]:
         """The ids of each chunk between the special ones, and their number, (K,)."""
@@ -135,7 +141,7 @@ class ChunkRows:
         values = pa.array(ids.astype(kind.to_pandas_dtype(), copy=False))
         return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
 
-    def _inexact(self, cuts: Cuts, encoded: Encoded, pieces: list[str]) -> list[str | None]:
+    def _inexact(self, cuts: Cuts, encoded: Encoded, pieces: list[bytes]) -> list[str | None]:
         """For each chunk why its text alone would not encode to its ids; ``None`` where it does."""
         inside = ~(cuts.begins & cuts.ends)
         doubtful = inside
@@ -143,7 +149,7 @@ class ChunkRows:
             doubtful = (cuts.first > encoded.offsets[cuts.text]) | (cuts.last < encoded.offsets[cuts.text + 1])
         reasons: list[str | None] = [None] * len(pieces)
         rows = np.flatnonzero(doubtful).tolist()
-        alone = self.encoder.encode([pieces[row] for row in rows])
+        alone = self.encoder.encode([pieces[row].decode() for row in rows])
         for n, row in enumerate(rows):
             ids = alone.ids[alone.offsets[n] : alone.offsets[n + 1]]
             if not np.array_equal(ids, encoded.ids[cuts.first[row] : cuts.last[row]]):
@@ -165,13 +171,25 @@ class ChunkRows:
         )
 
 
-def _spans(cuts: Cuts, encoded: Encoded, texts: list[str]) -> tuple[Offsets, Offsets]:
-    """The characters of its record that each chunk holds, (K,) and (K,); together they hold all of them."""
-    sizes = np.array([len(text) for text in texts], dtype=np.int64)
+def _spans(cuts: Cuts, encoded: Encoded) -> tuple[Offsets, Offsets]:
+    """The bytes of its record that each chunk holds, (K,) and (K,); together they hold all of them."""
+    sizes = np.array([len(document) for document in encoded.documents], dtype=np.int64)
     starts = np.append(encoded.starts, 0)
-    begins = np.where(cuts.number == 0, 0, starts[cuts.first] - encoded.bases[cuts.text])
+    bases = encoded.bases[cuts.text]
+    begins = np.where(cuts.number == 0, 0, starts[cuts.first] - bases)
     final = cuts.last == encoded.offsets[cuts.text + 1]
-    return begins, np.where(final, sizes[cuts.text], starts[cuts.last] - encoded.bases[cuts.text])
+    return begins, np.where(final, sizes[cuts.text], starts[cuts.last] - bases)
+
+
+def _in_characters(encoded: Encoded, cuts: Cuts, *places: Offsets) -> tuple[Offsets, ...]:
+    """From bytes of the records to characters of them."""
+    first = (encoded.data & 0xC0) != 0x80
+    if first.all():
+        return places
+    before = np.zeros(len(first) + 1, dtype=np.int32)
+    np.cumsum(first, out=before[1:])
+    bases = encoded.bases[cuts.text]
+    return tuple((before[bases + place] - before[bases]).astype(np.int64) for place in places)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -24,7 +24,7 @@ from embedctl.tokens.tokenizer import Frame
 _log = logging.getLogger(__name__)
 
 # Texts are encoded so many characters at a time: enough to be worth the calls, little enough for the cache.
-_BATCH_CHARACTERS = 2**21
+_BATCH_CHARACTERS = 2**20
 # Of each part so many characters are also encoded by `tokenizers`, to prove the engine.
 _PROVEN_CHARACTERS = 2**15
 
@@ -69,9 +69,9 @@ def make_shard(work: Work) -> Shard:
 
 def _read(work: Work) -> pa.Table:
     """The rows of the part that are to be used, as they are to be used."""
-    table = pq.read_table(work.part, use_threads=False)
+    table = pq.ParquetFile(work.part).read(use_threads=False)
     if work.mended is not None:
-        table = _mended(table, pq.read_table(work.mended))
+        table = _mended(table, pq.ParquetFile(work.mended).read())
     if work.dropped:
         keep = np.ones(len(table), dtype=bool)
         keep[list(work.dropped)] = False

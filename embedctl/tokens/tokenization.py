@@ -88,7 +88,6 @@ def recipe_of(settings: TokensSettings, held_percent: float) -> dict[str, JsonVa
     recipe: dict[str, JsonValue] = settings.model_dump(mode="json", exclude={"tokenizer"})
     recipe["held_percent"] = held_percent
     if settings.tokenizer is not None:
-        published.load(settings.tokenizer)
         recipe["tokenizer_sha256"] = published.digest_of(settings.tokenizer)
         for unused in ("algorithm", "vocabulary_size", "lowercase"):
             del recipe[unused]
