@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
 from typing import TypeVar
 
 Task = TypeVar("Task")
@@ -55,11 +57,20 @@ def spread(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class _WithoutPandas(MetaPathFinder):
+    """pyarrow imports pandas if it can, which takes half a second, and then has no use for it here."""
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("workers do without pandas", name="pandas")
+
+
 def _become_worker() -> None:
     """Leave signals from the terminal to the parent, and do not outlive it."""
     import multiprocessing
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.meta_path.insert(0, _WithoutPandas())
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -39,7 +39,9 @@ def copies(
     first = _first_of_each(pairs)
     rows = np.arange(len(first))
     found = {int(row): Copy("duplicate", int(row), int(first[row]), 1.0) for row in rows[first < rows]}
-    alike = _alike(texts.signatures, similarity)
+    # Of equal texts one stands for all; they are found already.
+    distinct = np.flatnonzero(_first_of_each(texts.words[:, None]) == rows)
+    alike = _alike(texts.signatures, distinct, similarity)
     for row, of, share in alike:
         if queries[row] == queries[of] and row not in found and of not in found:
             found[row] = Copy("near_duplicate", row, of, share)
@@ -77,9 +79,11 @@ def _first_of_each(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     return first
 
 
-def _alike(signatures: npt.NDArray[np.uint32], similarity: float) -> list[tuple[int, int, float]]:
-    """(later row, earlier row, estimated similarity) of pairs at least so similar; by later row."""
-    rows = np.flatnonzero(signatures.any(axis=1))
+def _alike(
+    signatures: npt.NDArray[np.uint32], rows: npt.NDArray[np.int64], similarity: float
+) -> list[tuple[int, int, float]]:
+    """(later row, earlier row, estimated similarity) of pairs among ``rows`` at least so similar; by later row."""
+    rows = rows[signatures[rows].any(axis=1)]
     width = PERMUTATIONS // _BANDS
     best: dict[int, tuple[int, float]] = {}
     for band in range(_BANDS):

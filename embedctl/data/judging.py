@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from embedctl.data.checks.examiner import Examiner
 from embedctl.data.checks.kinds import TIERS, TOO_SHORT, Match, Tier
 from embedctl.data.checks.repair import repair
 from embedctl.data.checks.show import excerpt
-from embedctl.data.sketches import Sketches, sketch
+from embedctl.data.sketches import Sketches, sketch, words_of
 from embedctl.settings import Action, ValidationSettings
 
 FINDINGS = pa.schema(
@@ -87,10 +88,16 @@ class Tally:
                 samples.append({"id": record, "at_character": match.start, "severity": match.severity, "shown": shown})
 
 
+@lru_cache(maxsize=1)
+def _examiner(settings: ValidationSettings) -> Examiner:
+    """One for all parts that a process judges: its automata are built while they run."""
+    return Examiner(settings)
+
+
 def judge(work: Work) -> Shard:
     """Write the findings, the mended texts and the sketches of one part, and make them durable."""
-    table = pq.read_table(work.part, columns=["id", "text", "query", "source"], use_threads=False)
-    examiner = Examiner(work.settings)
+    table = pq.ParquetFile(work.part).read(columns=["id", "text", "query", "source"], use_threads=False)
+    examiner = _examiner(work.settings)
     tally = Tally()
     rows: list[dict[str, object]] = []
     mended: list[dict[str, object]] = []
@@ -101,11 +108,12 @@ def judge(work: Work) -> Shard:
         texts = list(batch["text"])
         asked = [query or "" for query in batch["query"]]
         in_texts = examiner.examine(texts)
-        in_queries = examiner.examine([query or "-" for query in asked])
+        there = [n for n, query in enumerate(asked) if query]
+        in_queries = dict(zip(there, examiner.examine([asked[n] for n in there]), strict=True))
         for n, record in enumerate(batch["id"]):
             found = [(texts[n], match) for match in in_texts[n]]
             # A bad query spoils the pair as a bad text does; but it may be as short as it likes.
-            found += [(asked[n], m) for m in in_queries[n] if asked[n] and m.check is not TOO_SHORT]
+            found += [(asked[n], match) for match in in_queries.get(n, ()) if match.check is not TOO_SHORT]
             verdict, fixed = _verdict(found, work.settings)
             if found:
                 tally.add(record, found)
@@ -129,7 +137,9 @@ def judge(work: Work) -> Shard:
             )
         tally.bytes += sum(len(text) if text.isascii() else len(text.encode()) for text in (*texts, *asked))
         sketches.append(sketch(texts))
-        queries.append(np.where([bool(query) for query in asked], sketch(asked).words, np.uint64(0)))
+        digests = np.zeros(len(asked), dtype=np.uint64)
+        digests[there] = words_of([asked[n] for n in there])
+        queries.append(digests)
     return _commit(work, rows, mended, _together(sketches, queries), tally)
 
 

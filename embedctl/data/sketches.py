@@ -33,12 +33,18 @@ class Sketches:
     signatures: npt.NDArray[np.uint32]
 
 
+def words_of(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """The digests of the words of all texts, (N,)."""
+    plain, bounds, _, _ = _plain(texts)
+    return _digests(plain, bounds)
+
+
 def sketch(texts: Sequence[str]) -> Sketches:
-    """Sketches of all texts: digests of their words at about 300 MB/s, signatures included about 80."""
+    """Sketches of all texts, at about 60 MB/s."""
     import rensa
 
     plain, bounds, starts, rows = _plain(texts)
-    words = np.array([_digest(plain, a, b) for a, b in pairwise(bounds.tolist())], dtype=np.uint64)
+    words = _digests(plain, bounds)
     # The last runs would reach into the next text.
     whole = starts + RUN_BYTES <= bounds[1:][rows]
     starts, rows = starts[whole], rows[whole]
@@ -85,8 +91,11 @@ def _plain(
     return plain, bounds, starts, np.searchsorted(bounds, starts) - 1
 
 
-def _digest(plain: npt.NDArray[np.uint8], begin: int, end: int) -> int:
-    return int.from_bytes(hashlib.blake2b(plain[begin:end].tobytes().strip(b"\0 "), digest_size=8).digest(), "big")
+def _digests(plain: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    blob = plain.tobytes()
+    pieces = (blob[a:b].strip(b"\0 ") for a, b in pairwise(bounds.tolist()))
+    digests = b"".join(hashlib.blake2b(piece, digest_size=8).digest() for piece in pieces)
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
 def _hashes(plain: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

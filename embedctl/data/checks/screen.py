@@ -18,7 +18,7 @@ from embedctl.data.checks import (
     secrets,
     sql,
 )
-from embedctl.data.checks.patterns import compiled
+from embedctl.data.checks.patterns import compiled, compiled_set
 
 _BUFFER_CHARACTERS = 1 << 20
 _BETWEEN = "\n\n"
@@ -57,9 +57,13 @@ class Screen:
 
     def __init__(self) -> None:
         patterns = screens()
-        self._single = {name: compiled(f"(?m){pattern}") for name, pattern in patterns.items()}
         self._groups = [
-            (group, compiled("(?m)" + "|".join(f"(?:{patterns[name]})" for name in group))) for group in _GROUPS
+            (
+                group,
+                compiled("(?m)" + "|".join(f"(?:{patterns[name]})" for name in group)),
+                compiled_set([f"(?m){patterns[name]}" for name in group]),
+            )
+            for group in _GROUPS
         ]
 
     def suspects(self, texts: Sequence[str]) -> Iterator[tuple[int, set[str]]]:
@@ -68,14 +72,12 @@ class Screen:
             piece = texts[first:last]
             buffer, starts = _joined(piece)
             kinds: dict[int, set[str]] = {}
-            for group, pattern in self._groups:
+            for group, pattern, each in self._groups:
                 for number in _hits(pattern, buffer, starts):
                     end = starts[number + 1] - len(_BETWEEN)
-                    names = group if end - starts[number] < _SHORT_BYTES else [n for n in group if n not in _OF_SHORT]
+                    struck = {group[place] for place in each.Match(buffer[starts[number] : end]) or ()}
                     kinds.setdefault(number, set()).update(
-                        name
-                        for name in names
-                        if len(group) == 1 or self._single[name].search(buffer, starts[number], end)
+                        struck if end - starts[number] < _SHORT_BYTES else struck - _OF_SHORT
                     )
             for number in sorted(kinds):
                 yield first + number, kinds[number]
