@@ -4,10 +4,15 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks import demo, kills
+from benchmarks import demo, kills, tokenizing, validation_quality
 
 README = Path(__file__).parent.parent / "README.md"
-SHOWN = {demo.RESULT: demo.tables, kills.RESULT: kills.sentence}
+SHOWN = {
+    demo.RESULT: demo.tables,
+    validation_quality.RESULT: validation_quality.tables,
+    tokenizing.RESULT: tokenizing.table,
+    kills.RESULT: kills.sentence,
+}
 
 
 def filled(text: str) -> str:

@@ -22,9 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.hidden_text import hidden
+from benchmarks.machine import describe
 from embedctl.data.checks.examiner import Examiner
 from embedctl.data.checks.kinds import TIERS, Match
 from embedctl.settings import ActionSettings, ValidationSettings
+
+RESULT = Path(__file__).parent / "results" / "validation.json"
 
 Case = tuple[str, frozenset[str]]
 
@@ -90,6 +93,7 @@ def main() -> None:
     examiner = Examiner(ValidationSettings())
     found = [_found(examiner, kind, cases, least) for kind, cases, least in hostile(arguments.data)]
     alarms = [_alarms(examiner, source, texts) for source, texts in harmless(arguments.data)]
+    RESULT.write_text(json.dumps(_result(found, alarms), indent=2) + "\n", encoding="utf-8")
     if arguments.json:
         print(json.dumps({"hostile": [asdict(f) for f in found], "harmless": [asdict(a) for a in alarms]}, indent=1))
     else:
@@ -207,6 +211,45 @@ def _alarms(examiner: Examiner, source: str, texts: Sequence[str]) -> Alarms:
             by_check[name] = by_check.get(name, 0) + 1
     size = sum(len(text.encode()) for text in texts) / 1e6
     return Alarms(source, len(texts), alarms, high, size, seconds, by_check)
+
+
+def _result(found: Sequence[Found], alarms: Sequence[Alarms]) -> dict[str, Any]:
+    """The counts, without the texts that were missed."""
+    rows = [*found, _total(found)]
+    return {
+        "command": "python -m benchmarks.validation_quality DATA",
+        "machine": describe("google-re2", "ftfy", "detect-secrets"),
+        "hostile": [{"kind": f.kind, "texts": f.seen + f.unseen, "found": f.seen_found + f.unseen_found} for f in rows],
+        "harmless": [
+            {"source": a.source, "records": a.records, "alarms": a.alarms, "high": a.high}
+            for a in (*alarms, _sum("together", alarms))
+        ],
+    }
+
+
+def tables(result: dict[str, Any]) -> str:
+    """The figures as Markdown; the kinds of hidden text in one line."""
+    kinds = {row["kind"]: row for row in result["hostile"]}
+    shown = ("sql_injection", "prompt_injection", "naughty strings", "mojibake", "invalid UTF-8", "secrets (files)")
+    hidden_rows = [row for name, row in kinds.items() if name not in (*shown, "together")]
+    rows = [kinds[name] for name in shown]
+    rows.append(
+        {
+            "kind": f"hidden and disguised text, {len(hidden_rows)} kinds",
+            "texts": sum(row["texts"] for row in hidden_rows),
+            "found": sum(row["found"] for row in hidden_rows),
+        }
+    )
+    lines = ["| hostile | texts | found | |", "|---|--:|--:|--:|"]
+    for row in (*rows, kinds["together"]):
+        name = row["kind"].replace("_", " ")
+        lines.append(f"| {name} | {row['texts']:,} | {row['found']:,} | {100 * row['found'] / row['texts']:.1f} % |")
+    lines += ["", "| harmless | records | flagged or dropped | of severity high |", "|---|--:|--:|--:|"]
+    for row in result["harmless"]:
+        name = row["source"].replace("_", " ")
+        lines.append(f"| {name} | {row['records']:,} | {row['alarms']:,} | {row['high']:,} |")
+    measured = f"Measured on {result['machine']['date']}, {result['machine']['versions']}."
+    return "\n".join([*lines, "", f"{measured} Command: `{result['command']}`."])
 
 
 def table(found: Sequence[Found], alarms: Sequence[Alarms]) -> str:

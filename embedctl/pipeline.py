@@ -19,7 +19,7 @@ from embedctl.loading import Loaded
 from embedctl.progress import Watch
 from embedctl.store import upsert as upserting
 from embedctl.store.upsert import Tally
-from embedctl.tokens import tokenization
+from embedctl.tokens import published, tokenization
 from embedctl.training import run as training
 from embedctl.training import starting
 
@@ -68,7 +68,7 @@ def stages(loaded: Loaded) -> list[Stage]:
 
     def make_validation(watch: Watch) -> Outcome:
         judged = validation.validate(
-            settings.validation, layout, held_percent=held, tokens=settings.tokens, watch=watch
+            settings.validation, layout, held_percent=held, plan=published.plan(settings.tokens), watch=watch
         )
         validation.refuse_above(settings.validation, judged)
         return judged

@@ -15,7 +15,7 @@ from embedctl.data.records import split_of
 from embedctl.data.report import describe, histogram
 from embedctl.data.sketches import sketch
 from embedctl.errors import ConfigError
-from tests.conftest import Run, options, sentences, tiny, write_corpus
+from tests.conftest import REPOSITORY, Run, options, sentences, tiny, write_corpus
 
 
 def test_the_distribution_of_lengths():
@@ -198,3 +198,14 @@ def test_an_unknown_severity_is_a_usage_error(run: Run):
 
     assert ran.code == 2
     assert "never, low, medium, high, critical" in ran.err.replace("\n", " ")
+
+
+def test_what_will_be_cut_is_counted_by_the_tokenizer_that_will_be_used(run: Run):
+    tokenizer = REPOSITORY / "tests" / "data" / "gpt2"
+    rows = [{"id": f"r{n}", "text": " ".join(WORDS[n % 7 :]) * 4, "query": "what " * n} for n in range(40)]
+
+    validate(run, f"tokens.tokenizer={tokenizer}", rows=rows)
+
+    said = report()["truncation"]
+    assert (said["basis"], said["max_tokens"], said["sampled_records"]) == ("tokenizer", 48, 40)
+    assert (said["texts_split_percent"], said["queries_cut_percent"]) == (100.0, 46.15)

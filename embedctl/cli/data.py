@@ -54,6 +54,7 @@ def validate(
 ) -> None:
     """Judge every record: encoding, hidden text, injections, secrets, copies; leaves report.json and report.html."""
     from embedctl.data import validation
+    from embedctl.tokens import published
 
     loaded = settings_of(context)
     settings = loaded.settings.validation
@@ -66,7 +67,7 @@ def validate(
             settings,
             loaded.layout,
             held_percent=loaded.settings.data.held_percent,
-            tokens=loaded.settings.tokens,
+            plan=published.plan(loaded.settings.tokens),
             watch=watch,
         )
     report = validation.read_report(made.folder)

@@ -1,6 +1,8 @@
 """The report of a validation, in numbers; ``page`` draws it."""
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from embedctl.data.checks.kinds import CHECKS, TIERS, Check
 from embedctl.data.corpus import parts_of
 from embedctl.data.duplicates import Copy
 from embedctl.data.judging import SAMPLES
-from embedctl.errors import ArtifactError
 from embedctl.settings import TokensSettings, ValidationSettings
 
 FORMAT = 2
@@ -33,6 +34,14 @@ _CHARACTERS_PER_TOKEN = 4.0
 _COPIES = ("duplicate", "near_duplicate", "held_text_in_training")
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the texts will be tokenized. ``count``: the tokens of each text, where the tokenizer is known already."""
+
+    tokens: TokensSettings = field(default_factory=TokensSettings)
+    count: Callable[[list[str]], list[int]] | None = None
+
+
 def build(
     settings: ValidationSettings,
     layout: Layout,
@@ -41,7 +50,7 @@ def build(
     verdicts: pa.Table,
     copies: list[Copy],
     corpus: Manifest,
-    tokens: TokensSettings | None,
+    plan: Plan,
 ) -> dict[str, Any]:
     """Everything that ``report.json`` says; what each part has counted is added up."""
     counts = Counter(verdicts.column("verdict").to_pylist())
@@ -71,7 +80,7 @@ def build(
         "length_characters": _lengths(verdicts.column("characters")),
         "query_length_characters": _lengths(findings.column("query_characters").drop_null()),
         "languages": {"sampled_records": len(sample), "shares": _rounded(languages.mix([text for text, _ in sample]))},
-        "truncation": _truncation(sample, tokens or TokensSettings()),
+        "truncation": _truncation(sample, plan),
         "duplicates": _duplicates(verdicts, copies),
         "findings": _findings(settings, shards, verdicts, copies),
         "changes": _changes(shards, counts["fix"]),
@@ -138,15 +147,12 @@ def _sample(corpus: Path) -> list[tuple[str, str | None]]:
     return found
 
 
-def _truncation(sample: list[tuple[str, str | None]], settings: TokensSettings) -> dict[str, JsonValue]:
+def _truncation(sample: list[tuple[str, str | None]], plan: Plan) -> dict[str, JsonValue]:
     """How much of the texts lies beyond the first chunk, and how many queries will be cut; of a sample."""
     texts = [text for text, _ in sample]
     queries = [query for _, query in sample if query]
-    exact = settings.tokenizer is not None
-    if settings.tokenizer is not None:
-        lengths, asked = (_counted(settings.tokenizer, some) for some in (texts, queries))
-    else:
-        lengths, asked = ([len(text) / _CHARACTERS_PER_TOKEN for text in some] for some in (texts, queries))
+    settings, count = plan.tokens, plan.count or _estimated
+    lengths, asked = count(texts), count(queries)
     room = settings.max_tokens - 2
     beyond = sum(max(length - room, 0) for length in lengths)
     cut = sum(length > settings.query_max_tokens - 2 for length in asked)
@@ -154,22 +160,15 @@ def _truncation(sample: list[tuple[str, str | None]], settings: TokensSettings) 
         "max_tokens": settings.max_tokens,
         "query_max_tokens": settings.query_max_tokens,
         "sampled_records": len(sample),
-        "basis": "tokenizer" if exact else "estimate",
+        "basis": "tokenizer" if plan.count else "estimate",
         "texts_split_percent": _percent(sum(length > room for length in lengths), len(texts)),
         "tokens_beyond_first_chunk_percent": _percent(beyond, sum(lengths)),
         "queries_cut_percent": _percent(cut, len(queries)),
     }
 
 
-def _counted(tokenizer: Path, texts: list[str]) -> list[float]:
-    """The number of tokens of each text, by the tokenizer that will be used."""
-    from tokenizers import Tokenizer
-
-    try:
-        loaded = Tokenizer.from_file(str(tokenizer))
-    except Exception as fault:  # noqa: BLE001 (tokenizers raises nothing more exact)
-        raise ArtifactError(f"{tokenizer} is not a tokenizer.json: {fault}") from None
-    return [float(len(encoding)) for encoding in loaded.encode_batch_fast(texts, add_special_tokens=False)]
+def _estimated(texts: list[str]) -> list[int]:
+    return [round(len(text) / _CHARACTERS_PER_TOKEN) for text in texts]
 
 
 def _duplicates(verdicts: pa.Table, copies: list[Copy]) -> dict[str, JsonValue]:

@@ -29,11 +29,11 @@ from embedctl.data.corpus import parts_of
 from embedctl.data.duplicates import Copy
 from embedctl.data.page import page
 from embedctl.data.records import split_of
-from embedctl.data.report import build, describe
+from embedctl.data.report import Plan, build, describe
 from embedctl.data.sketches import Sketches
 from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
-from embedctl.settings import Severity, TokensSettings, ValidationSettings
+from embedctl.settings import Severity, ValidationSettings
 from embedctl.workers import spread
 
 __all__ = ["describe", "dropped_rows", "mended_file", "read_report", "recipe_of", "refuse_above", "validate"]
@@ -63,13 +63,13 @@ def validate(
     layout: Layout,
     *,
     held_percent: float = 0.0,
-    tokens: TokensSettings | None = None,
+    plan: Plan | None = None,
     watch: Watch = unwatched,
 ) -> Outcome:
     """Judge every record of ``corpus/NAME``; the verdicts decide what is tokenized.
 
     held_percent: share of the records marked ``held``, by a hash of the id: their texts may not be trained on
-    tokens:       how the texts will be tokenized, to say how much of them will be cut
+    plan:         how the texts will be tokenized, to say how much of them will be cut
     """
     _refuse_unfixable(settings)
     corpus = manifest.read_verified(layout.corpus, "corpus")
@@ -84,7 +84,7 @@ def validate(
             shards = _judge(settings, layout, corpus, folder, watch)
             copies = _copies(settings, folder, shards, held_percent)
             verdicts = _verdicts(settings, folder.path, shards, copies)
-            report = build(settings, layout, shards, folder.path, verdicts, copies, corpus, tokens)
+            report = build(settings, layout, shards, folder.path, verdicts, copies, corpus, plan or Plan())
             write_file(folder.path / REPORT, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
             write_file(folder.path / PAGE, page(report, title=f"Validation of {layout.name}").encode())
             facts = {name: report[name] for name in _FACTS}

@@ -8,7 +8,9 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from embedctl.artifacts import manifest
+from embedctl.data.report import Plan
 from embedctl.errors import ArtifactError, ConfigError
+from embedctl.settings import TokensSettings
 
 _WANTED = "a tokenizer.json, a vocab.txt, or a vocab.json beside its merges.txt"
 
@@ -30,6 +32,18 @@ def load(path: Path) -> Tokenizer:
         return parse(contents[0], where)
     except (UnicodeDecodeError, ValueError, OSError, EOFError, zlib.error) as fault:
         raise ArtifactError(f"{where} is not a tokenizer: {fault}") from None
+
+
+def plan(settings: TokensSettings) -> Plan:
+    """How texts will be tokenized; by the given tokenizer, if one is given."""
+    if settings.tokenizer is None:
+        return Plan(settings)
+    tokenizer = load(settings.tokenizer)
+
+    def count(texts: list[str]) -> list[int]:
+        return [len(encoding) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    return Plan(settings, count)
 
 
 def parse(content: bytes, where: str) -> Tokenizer:

@@ -75,7 +75,9 @@ class Screen:
             for group, pattern, each in self._groups:
                 for number in _hits(pattern, buffer, starts):
                     end = starts[number + 1] - len(_BETWEEN)
-                    struck = {group[place] for place in each.Match(buffer[starts[number] : end]) or ()}
+                    struck = set(group)
+                    if len(group) > 1:
+                        struck = {group[place] for place in each.Match(buffer[starts[number] : end]) or ()}
                     kinds.setdefault(number, set()).update(
                         struck if end - starts[number] < _SHORT_BYTES else struck - _OF_SHORT
                     )
