@@ -1,11 +1,13 @@
 """One part of the corpus is judged; what a worker process does."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import JsonValue
@@ -17,7 +19,7 @@ from embedctl.data.checks.examiner import Examiner
 from embedctl.data.checks.kinds import TIERS, TOO_SHORT, Match, Tier
 from embedctl.data.checks.repair import repair
 from embedctl.data.checks.show import excerpt
-from embedctl.data.sketches import Sketches, sketch, words_of
+from embedctl.data.sketches import PERMUTATIONS, Sketches, sketch, words_of
 from embedctl.settings import Action, ValidationSettings
 
 FINDINGS = pa.schema(
@@ -88,6 +90,28 @@ class Tally:
                 samples.append({"id": record, "at_character": match.start, "severity": match.severity, "shown": shown})
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What is said of one record in which something was found."""
+
+    verdict: str
+    checks: list[str]
+    severity: Tier
+
+
+@dataclass(slots=True)
+class _Part:
+    """What is known of the records of one part, in order; ``judged`` and ``mended`` by row, most have neither."""
+
+    judged: dict[int, _Judged] = field(default_factory=dict)
+    mended: dict[int, tuple[str, str | None]] = field(default_factory=dict)
+    characters: list[int] = field(default_factory=list)
+    query_characters: list[int | None] = field(default_factory=list)
+    sketches: list[Sketches] = field(default_factory=list)
+    queries: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+
 @lru_cache(maxsize=1)
 def _examiner(settings: ValidationSettings) -> Examiner:
     """One for all parts that a process judges: its automata are built while they run."""
@@ -97,50 +121,55 @@ def _examiner(settings: ValidationSettings) -> Examiner:
 def judge(work: Work) -> Shard:
     """Write the findings, the mended texts and the sketches of one part, and make them durable."""
     table = pq.ParquetFile(work.part).read(columns=["id", "text", "query", "source"], use_threads=False)
-    examiner = _examiner(work.settings)
-    tally = Tally()
-    rows: list[dict[str, object]] = []
-    mended: list[dict[str, object]] = []
-    sketches: list[Sketches] = []
-    queries: list[np.ndarray] = []
+    part = _Part()
     for at in range(0, len(table), _BATCH_ROWS):
-        batch = {name: table.slice(at, _BATCH_ROWS).column(name).to_pylist() for name in table.column_names}
-        texts = list(batch["text"])
-        asked = [query or "" for query in batch["query"]]
-        in_texts = examiner.examine(texts)
-        there = [n for n, query in enumerate(asked) if query]
-        in_queries = dict(zip(there, examiner.examine([asked[n] for n in there]), strict=True))
-        for n, record in enumerate(batch["id"]):
-            found = [(texts[n], match) for match in in_texts[n]]
-            # A bad query spoils the pair as a bad text does; but it may be as short as it likes.
-            found += [(asked[n], match) for match in in_queries.get(n, ()) if match.check is not TOO_SHORT]
-            verdict, fixed = _verdict(found, work.settings)
-            if found:
-                tally.add(record, found)
-                tally.failed += verdict == "fail"
-            if fixed:
-                texts[n], asked[n] = repair(texts[n], fixed), repair(asked[n], fixed)
-                mended.append({"row": at + n, "text": texts[n], "query": asked[n] or None})
-                tally.mended.update(fixed)
-            names = sorted({match.check.name for _, match in found if match.severity != "info"})
-            worst = max((match.severity for _, match in found), key=TIERS.index, default=None)
-            rows.append(
-                {
-                    "id": record,
-                    "verdict": VERDICTS.get(verdict, "keep"),
-                    "checks": names,
-                    "severity": worst,
-                    "characters": len(texts[n]),
-                    "query_characters": len(asked[n]) if asked[n] else None,
-                    "source": batch["source"][n],
-                }
-            )
-        tally.bytes += sum(len(text) if text.isascii() else len(text.encode()) for text in (*texts, *asked))
-        sketches.append(sketch(texts))
-        digests = np.zeros(len(asked), dtype=np.uint64)
-        digests[there] = words_of([asked[n] for n in there])
-        queries.append(digests)
-    return _commit(work, rows, mended, _together(sketches, queries), tally)
+        _judge_batch(part, table.slice(at, _BATCH_ROWS), work.settings)
+    return _commit(work, table, part)
+
+
+def _judge_batch(part: _Part, batch: pa.Table, settings: ValidationSettings) -> None:
+    """Add the next records to ``part``."""
+    at = len(part.characters)
+    texts: list[str] = batch.column("text").to_pylist()
+    encoded: list[bytes] = batch.column("text").cast(pa.binary()).to_pylist()
+    asked: dict[int, str] = {n: query for n, query in enumerate(batch.column("query").to_pylist()) if query}
+    for n, found in _findings(_examiner(settings), texts, encoded, asked):
+        verdict, fixed = _verdict(found, settings)
+        part.tally.add(batch.column("id")[n].as_py(), found)
+        part.tally.failed += verdict == "fail"
+        if fixed:
+            texts[n], asked[n] = repair(texts[n], fixed), repair(asked.get(n, ""), fixed)
+            encoded[n] = texts[n].encode()
+            part.mended[at + n] = (texts[n], asked[n] or None)
+            part.tally.mended.update(fixed)
+        names = sorted({match.check.name for _, match in found if match.severity != "info"})
+        worst = max((match.severity for _, match in found), key=TIERS.index)
+        part.judged[at + n] = _Judged(VERDICTS.get(verdict, "keep"), names, worst)
+    asked = {n: query for n, query in asked.items() if query}
+    queries = np.zeros(len(texts), np.uint64)
+    queries[list(asked)] = words_of(list(asked.values()))
+    part.queries.append(queries)
+    part.sketches.append(sketch(texts, encoded))
+    part.characters += map(len, texts)
+    part.query_characters += [len(asked[n]) if n in asked else None for n in range(len(texts))]
+    part.tally.bytes += sum(map(len, encoded)) + sum(len(query.encode()) for query in asked.values())
+
+
+def _findings(
+    examiner: Examiner, texts: Sequence[str], encoded: Sequence[bytes], asked: dict[int, str]
+) -> Iterator[tuple[int, list[tuple[str, Match]]]]:
+    """The number of each record with findings, and these, each with the text or the query in which it was made."""
+    in_texts = examiner.findings(texts, encoded)
+    queries = list(asked.values())
+    in_queries = examiner.findings(queries, [query.encode() for query in queries])
+    numbers = list(asked)
+    of_query = {numbers[place]: matches for place, matches in in_queries.items()}
+    for n in sorted(in_texts.keys() | of_query.keys()):
+        found = [(texts[n], match) for match in in_texts.get(n, ())]
+        # A bad query spoils the pair as a bad text does; but it may be as short as it likes.
+        found += [(asked[n], match) for match in of_query.get(n, ()) if match.check is not TOO_SHORT]
+        if found:
+            yield n, found
 
 
 def _verdict(found: list[tuple[str, Match]], settings: ValidationSettings) -> tuple[Action, frozenset[str]]:
@@ -153,24 +182,43 @@ def _verdict(found: list[tuple[str, Match]], settings: ValidationSettings) -> tu
     return action, fixed
 
 
-def _together(sketches: list[Sketches], queries: list[np.ndarray]) -> np.ndarray:
-    """(N,) one structured row for each record."""
-    words = np.concatenate([part.words for part in sketches])
-    signatures = np.concatenate([part.signatures for part in sketches])
-    kind = np.dtype([("words", "<u8"), ("query", "<u8"), ("signature", "<u4", signatures.shape[1])])
-    rows = np.zeros(len(words), dtype=kind)
-    rows["words"], rows["query"], rows["signature"] = words, np.concatenate(queries), signatures
-    return rows
-
-
-def _commit(
-    work: Work, rows: list[dict[str, object]], mended: list[dict[str, object]], sketches: np.ndarray, tally: Tally
-) -> Shard:
+def _commit(work: Work, table: pa.Table, part: _Part) -> Shard:
     paths = [work.to / f"findings-{work.name}.parquet", work.to / f"sketches-{work.name}.npy"]
-    pq.write_table(pa.Table.from_pylist(rows, schema=FINDINGS), paths[0], compression="zstd")
-    np.save(paths[1], sketches, allow_pickle=False)
-    if mended:
+    pq.write_table(_table(table, part), paths[0], compression="zstd")
+    np.save(paths[1], _together(part), allow_pickle=False)
+    if part.mended:
         paths.append(work.to / f"mended-{work.name}.parquet")
-        pq.write_table(pa.Table.from_pylist(mended, schema=MENDED), paths[2], compression="zstd")
+        rows = [{"row": row, "text": text, "query": query} for row, (text, query) in part.mended.items()]
+        pq.write_table(pa.Table.from_pylist(rows, schema=MENDED), paths[2], compression="zstd")
     files: dict[str, FileEntry] = {path.name: growing.entry_of(path) for path in paths}
-    return Shard(name=work.name, key=work.key, files=files, facts=tally.facts())
+    return Shard(name=work.name, key=work.key, files=files, facts=part.tally.facts())
+
+
+def _table(table: pa.Table, part: _Part) -> pa.Table:
+    """The findings, a row for each record of ``table``."""
+    verdicts: list[str] = ["keep"] * len(table)
+    checks: list[list[str]] = [[]] * len(table)
+    severities: list[str | None] = [None] * len(table)
+    for row, judged in part.judged.items():
+        verdicts[row], checks[row], severities[row] = judged.verdict, judged.checks, judged.severity
+    columns = {
+        "id": table.column("id"),
+        "verdict": verdicts,
+        "checks": checks,
+        "severity": severities,
+        "characters": part.characters,
+        "query_characters": part.query_characters,
+        "source": table.column("source"),
+    }
+    return pa.table(columns, schema=FINDINGS)
+
+
+def _together(part: _Part) -> np.ndarray:
+    """(N,) one structured row for each record."""
+    kind = np.dtype([("words", "<u8"), ("query", "<u8"), ("signature", "<u4", PERMUTATIONS)])
+    rows = np.zeros(len(part.characters), dtype=kind)
+    if part.sketches:
+        rows["words"] = np.concatenate([sketches.words for sketches in part.sketches])
+        rows["query"] = np.concatenate(part.queries)
+        rows["signature"] = np.concatenate([sketches.signatures for sketches in part.sketches])
+    return rows

@@ -31,25 +31,41 @@ class Examiner:
 
     def examine(self, texts: Sequence[str]) -> list[tuple[Match, ...]]:
         """For each text every finding, in the order of their places; most have none."""
-        found = [self._of_size(text) for text in texts]
-        for number, kinds in self._screen.suspects(texts):
-            closer = dict.fromkeys((*found[number], *_limited(_closer(texts[number], kinds))))
-            found[number] = tuple(sorted(closer, key=lambda match: (match.start, match.end)))
+        found = self.findings(texts, [text.encode(errors="replace") for text in texts])
+        return [found.get(number, ()) for number in range(len(texts))]
+
+    def findings(self, texts: Sequence[str], encoded: Sequence[bytes]) -> dict[int, tuple[Match, ...]]:
+        """The findings of those texts that have some, by their numbers.
+
+        encoded: the same texts in UTF-8
+        """
+        found = self._of_size(texts, encoded)
+        for number, kinds in list(self._screen.suspects(texts, encoded)):
+            closer = dict.fromkeys((*found.get(number, ()), *_limited(_closer(texts[number], kinds))))
+            if closer:
+                found[number] = tuple(sorted(closer, key=lambda match: (match.start, match.end)))
         return found
 
-    def _of_size(self, text: str) -> tuple[Match, ...]:
+    def _of_size(self, texts: Sequence[str], encoded: Sequence[bytes]) -> dict[int, tuple[Match, ...]]:
         """What needs no screen: the length, and text that repeats itself."""
+        least, most = self._settings.min_characters, self._settings.max_characters
+        found = {
+            number: self._of_length(text)
+            for number, text in enumerate(texts)
+            if not least <= len(text) <= most or not text or text.isspace()
+        }
+        for number in repetition.suspects(texts, encoded):
+            repeated = repetition.examine(texts[number])
+            found[number] = (*found.get(number, ()), *repeated)
+        return {number: matches for number, matches in found.items() if matches}
+
+    def _of_length(self, text: str) -> tuple[Match, ...]:
         size = len(text)
         if not text or text.isspace():
             return (Match(EMPTY, 0, size, EMPTY.severity),)
-        matches: list[Match] = []
         if size < self._settings.min_characters:
-            matches.append(Match(TOO_SHORT, 0, size, TOO_SHORT.severity))
-        if size > self._settings.max_characters:
-            matches.append(Match(TOO_LONG, self._settings.max_characters, size, TOO_LONG.severity))
-        if size > repetition.RUN:
-            matches.extend(repetition.examine(text))
-        return tuple(matches)
+            return (Match(TOO_SHORT, 0, size, TOO_SHORT.severity),)
+        return (Match(TOO_LONG, self._settings.max_characters, size, TOO_LONG.severity),)
 
 
 def _limited(matches: Iterator[Match]) -> Iterator[Match]:

@@ -6,7 +6,7 @@ from typing import Any
 from embedctl.data.checks import commands, disguise, markup, prompts, sql
 from embedctl.data.checks.context import Context
 from embedctl.data.checks.kinds import COMMAND, MARKUP, PROMPT, SQL, Check, Match
-from embedctl.data.checks.patterns import compiled, subject
+from embedctl.data.checks.patterns import compiled, spans, subject
 
 _SHORT_CHARACTERS = 500
 _MOST_MATCHES = 50
@@ -25,9 +25,9 @@ def examine(kind: str, text: str, context: Context, *, disguised: bool) -> Itera
     if len(text) > short_characters:
         yield from _in_long(check, strong, text, context)
         return
-    found = strong.search(subject(text))
+    found = next(spans(strong, text), None)
     if found:
-        yield Match(check, found.start(), found.end(), context.temper(found.start(), found.end(), check.severity))
+        yield Match(check, *found, context.temper(*found, check.severity))
     elif whole(text):
         yield Match(check, 0, len(text), _of_whole(check, whole, text, context))
     elif disguised:
@@ -38,11 +38,11 @@ def examine(kind: str, text: str, context: Context, *, disguised: bool) -> Itera
 
 def _in_long(check: Check, strong: Any, text: str, context: Context) -> Iterator[Match]:
     matches = 0
-    for found in strong.finditer(subject(text)):
-        around = text[max(0, found.start() - 40) : found.end() + 80]
+    for start, end in spans(strong, text):
+        around = text[max(0, start - 40) : end + 80]
         if check is MARKUP and not _RUNS.search(around):
             continue
-        yield Match(check, found.start(), found.end(), context.temper(found.start(), found.end(), check.severity))
+        yield Match(check, start, end, context.temper(start, end, check.severity))
         matches += 1
         if matches == _MOST_MATCHES:
             return

@@ -1,6 +1,6 @@
 """Patterns that run in linear time by construction (RE2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import re2
@@ -25,6 +25,19 @@ def compiled_set(patterns: Sequence[str]) -> Any:
 def subject(text: str) -> str | bytes:
     """``text`` as RE2 searches it fastest: where a character is a byte, places in both are the same."""
     return text.encode() if text.isascii() else text
+
+
+def spans(pattern: Any, text: str) -> Iterator[tuple[int, int]]:
+    """Start and end, in characters, of every place where ``pattern`` is found; searched as bytes, which is faster."""
+    encoded = text.encode()
+    if len(encoded) == len(text):
+        yield from (found.span() for found in pattern.finditer(encoded))
+        return
+    end = at = 0
+    for found in pattern.finditer(encoded):
+        start = end + len(encoded[at : found.start()].decode())
+        end, at = start + len(found.group().decode()), found.end()
+        yield start, end
 
 
 def _options() -> Any:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from embedctl.data.checks.kinds import PERSONAL, Match
-from embedctl.data.checks.patterns import compiled, subject
+from embedctl.data.checks.patterns import compiled, compiled_set, spans
 
 SCREEN = (
     r"[A-Za-z0-9_%+-]@[A-Za-z0-9]|[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[0-9a-f]{1,4}:[0-9a-f]{0,4}:[0-9a-f]{0,4}:"
@@ -37,12 +37,9 @@ class Datum:
 
 def find(text: str) -> Iterator[Datum]:
     """Every piece of personal data (of a kind the first ``_MOST``), checked by its checksum where it has one."""
-    searched = subject(text)
-    for kind, sign, pattern, holds in _KINDS:
-        if sign not in text:
-            continue
-        for found in islice(pattern.finditer(searched), _MOST):
-            start, end = found.span()
+    for number in sorted(_ANY.Match(text.encode()) or ()):
+        kind, pattern, holds = _KINDS[number]
+        for start, end in islice(spans(pattern, text), _MOST):
             before, after = text[start - 1 : start], text[end : end + 2]
             apart = not (before.isalnum() or (before and before in _JOINT)) and not (
                 after[:1] in "-:." and after[1:].isdigit()
@@ -93,12 +90,16 @@ def _is_social(value: str) -> bool:
     return area not in ("000", "666") and area[0] != "9" and group != "00" and serial != "0000"
 
 
-_KINDS = (
-    ("e-mail address", "@", compiled(f"(?-i:{_EMAIL})"), _is_email),
-    ("IP address", ".", compiled(f"(?-i:{_IPV4})"), _is_address),
-    ("IP address", ":", compiled(f"(?-i:{_IPV6})"), _is_address),
-    ("card number", "", compiled(f"(?-i:{_CARD})"), _is_card),
-    ("IBAN", "", compiled(f"(?-i:{_IBAN})"), _is_iban),
-    ("US social security number", "-", compiled(f"(?-i:{_SSN})"), _is_social),
-    ("telephone number", "+", compiled(f"(?-i:{_PHONE})"), _is_phone),
+_KINDS = tuple(
+    (kind, compiled(f"(?-i:{pattern})"), holds)
+    for kind, pattern, holds in (
+        ("e-mail address", _EMAIL, _is_email),
+        ("IP address", _IPV4, _is_address),
+        ("IP address", _IPV6, _is_address),
+        ("card number", _CARD, _is_card),
+        ("IBAN", _IBAN, _is_iban),
+        ("US social security number", _SSN, _is_social),
+        ("telephone number", _PHONE, _is_phone),
+    )
 )
+_ANY = compiled_set([f"(?-i:{pattern})" for pattern in (_EMAIL, _IPV4, _IPV6, _CARD, _IBAN, _SSN, _PHONE)])

@@ -5,7 +5,7 @@ the prompt, a role). Signs that also occur in stories count only in a short text
 """
 
 from embedctl.data.checks.orders import DROP, EARLIER, EVERYTHING, GAP, MATTERS, NEAR, PROMPT, RULES, SHOW
-from embedctl.data.checks.patterns import compiled, subject
+from embedctl.data.checks.patterns import compiled, compiled_set
 
 # Enough alone, in a text of any length.
 _STRONG = (
@@ -184,7 +184,7 @@ _SIGNS = (
 SHORT_CHARACTERS = 1200
 
 STRONG = compiled("|".join(_STRONG))
-_COMPILED = tuple(compiled(f"(?m){pattern}") for pattern in _SIGNS)
+_COMPILED = compiled_set([f"(?m){pattern}" for pattern in _SIGNS])
 
 # A word that every one of the above contains; patterns with gaps do not share one automaton well.
 SCREEN = (
@@ -263,5 +263,4 @@ SCREEN = (
 
 def is_order(text: str) -> bool:
     """Whether a short text gives an order to a model."""
-    plain = subject(text)
-    return any(pattern.search(plain) for pattern in _COMPILED)
+    return bool(_COMPILED.Match(text.encode()))

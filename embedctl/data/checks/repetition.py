@@ -2,18 +2,45 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from embedctl.data.checks.kinds import REPETITION, Match, Tier
 
 RUN = 100
 _STRIDE = 20
+# A multiple of every width that a character has in UTF-8.
+_STRIDE_BYTES = 24
 _FIVE = re.compile(r"(.)\1{4}", re.DOTALL)
 _LAYOUT = frozenset(" \t\n\r-=_.*#~+|`\u00a0\u2500\u2501\u2550\u2014\u2013\u2026")
 _LINES = 8
 _PROBE = 24
 _WORDS = re.compile(r"\S+")
 _SAMPLE_CHARACTERS = 100_000
+
+
+def suspects(texts: Sequence[str], encoded: Sequence[bytes]) -> list[int]:
+    """The numbers of the texts worth a closer look; of no other has :func:`examine` anything to say.
+
+    encoded: the same texts in UTF-8
+    """
+    runs = _with_runs(encoded)
+    return [
+        number
+        for number, text in enumerate(texts)
+        if len(text) > RUN and (number in runs or _may_repeat(text)) and not text.isspace()
+    ]
+
+
+def _with_runs(encoded: Sequence[bytes]) -> set[int]:
+    """The numbers of the texts that may hold a run of more than ``RUN`` times one character."""
+    samples = np.frombuffer(b"".join(encoded), np.uint8)[::_STRIDE_BYTES]
+    same = samples[1:] == samples[:-1]
+    # Whatever the width of its characters, a run of more than 100 of them puts the same byte at four samples in a row.
+    places = np.flatnonzero(same[:-2] & same[1:-1] & same[2:]) * _STRIDE_BYTES
+    ends = np.cumsum([len(text) for text in encoded])
+    return set(np.searchsorted(ends, places, side="right").tolist())
 
 
 def examine(text: str) -> Iterator[Match]:
@@ -48,14 +75,13 @@ def _extent(text: str, at: int) -> tuple[int, int]:
 def _may_repeat(text: str) -> bool:
     """Whether most pieces of the text come back so often that a closer look pays."""
     size = len(text)
-    again = 0
-    for eighth in (1, 5, 3, 7):
-        start = size * eighth // 8
-        probe = text[start : start + _PROBE]
-        again += len(probe) == _PROBE and text.count(probe, max(0, start - 4000), start + 4000) > 3
-        if again == 0 and eighth == 5:
-            return False
-    return again > 2
+    again = _comes_back(text, size // 8) + _comes_back(text, size * 5 // 8)
+    return again > 0 and again + _comes_back(text, size * 3 // 8) + _comes_back(text, size * 7 // 8) > 2
+
+
+def _comes_back(text: str, start: int) -> bool:
+    probe = text[start : start + _PROBE]
+    return len(probe) == _PROBE and text.count(probe, max(0, start - 4000), start + 4000) > 3
 
 
 def _of_phrases(text: str) -> Tier | None:

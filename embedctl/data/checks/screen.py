@@ -21,7 +21,7 @@ from embedctl.data.checks import (
 from embedctl.data.checks.patterns import compiled, compiled_set
 
 _BUFFER_CHARACTERS = 1 << 20
-_BETWEEN = "\n\n"
+_BETWEEN = b"\n\n"
 # What counts in a short text alone: no sense in looking for it in a longer one.
 _OF_SHORT = frozenset({"disguise", "sql signs", "command signs"})
 _SHORT_BYTES = 2000
@@ -53,46 +53,43 @@ def screens() -> dict[str, str]:
 
 
 class Screen:
-    """Runs over many texts as one buffer, so that short texts cost no more than long ones."""
+    """Runs over many texts as one buffer or in one call each, so that short texts cost little more than long ones."""
 
     def __init__(self) -> None:
-        patterns = screens()
-        self._groups = [
-            (
-                group,
-                compiled("(?m)" + "|".join(f"(?:{patterns[name]})" for name in group)),
-                compiled_set([f"(?m){patterns[name]}" for name in group]),
-            )
-            for group in _GROUPS
-        ]
+        patterns = {name: f"(?m){pattern}" for name, pattern in screens().items()}
+        # The many words of the orders do not share an automaton well with the rest.
+        self._order = compiled(patterns.pop(_ORDER))
+        self._names = tuple(patterns)
+        self._rest = compiled_set(list(patterns.values()))
 
-    def suspects(self, texts: Sequence[str]) -> Iterator[tuple[int, set[str]]]:
-        """The number of each text that is worth a closer look, with the kinds of look."""
+    def suspects(self, texts: Sequence[str], encoded: Sequence[bytes]) -> Iterator[tuple[int, set[str]]]:
+        """The number of each text that is worth a closer look, with the kinds of look.
+
+        encoded: the same texts in UTF-8
+        """
+        orders = set(self._orders(texts, encoded))
+        match, names = self._rest.Match, self._names
+        for number, text in enumerate(encoded):
+            hits = match(text)
+            if hits:
+                kinds = {names[hit] for hit in hits}
+                if len(text) >= _SHORT_BYTES:
+                    kinds -= _OF_SHORT
+                if number in orders:
+                    kinds.add(_ORDER)
+                if kinds:
+                    yield number, kinds
+            elif number in orders:
+                yield number, {_ORDER}
+
+    def _orders(self, texts: Sequence[str], encoded: Sequence[bytes]) -> Iterator[int]:
         for first, last in _pieces(texts):
-            piece = texts[first:last]
-            buffer, starts = _joined(piece)
-            kinds: dict[int, set[str]] = {}
-            for group, pattern, each in self._groups:
-                for number in _hits(pattern, buffer, starts):
-                    end = starts[number + 1] - len(_BETWEEN)
-                    struck = set(group)
-                    if len(group) > 1:
-                        struck = {group[place] for place in each.Match(buffer[starts[number] : end]) or ()}
-                    kinds.setdefault(number, set()).update(
-                        struck if end - starts[number] < _SHORT_BYTES else struck - _OF_SHORT
-                    )
-            for number in sorted(kinds):
-                yield first + number, kinds[number]
+            piece = encoded[first:last]
+            starts = list(accumulate((len(text) + len(_BETWEEN) for text in piece), initial=0))
+            yield from (first + number for number in _hits(self._order, _BETWEEN.join(piece), starts))
 
 
-# One automaton for all but the orders, whose many words do not share one well with the rest.
-_GROUPS = (
-    (
-        "control", "invisible", "direction", "homoglyphs", "mojibake", "personal",
-        "sql", "command", "disguise", "sql signs", "command signs", "markup", "secret",
-    ),
-    ("prompt",),
-)  # fmt: skip
+_ORDER = "prompt"
 
 
 def _pieces(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -104,17 +101,6 @@ def _pieces(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
             first, size = number + 1, 0
     if first < len(texts):
         yield first, len(texts)
-
-
-def _joined(texts: Sequence[str]) -> tuple[bytes, list[int]]:
-    """All texts in one buffer (UTF-8), and where each starts; the last number is where the buffer ends."""
-    whole = _BETWEEN.join(texts)
-    buffer = whole.encode(errors="replace")
-    if len(buffer) == len(whole):
-        sizes = [len(text) for text in texts]
-    else:
-        sizes = [len(text) if text.isascii() else len(text.encode(errors="replace")) for text in texts]
-    return buffer, list(accumulate((size + len(_BETWEEN) for size in sizes), initial=0))
 
 
 def _hits(pattern: "object", buffer: bytes, starts: list[int]) -> Iterator[int]:
