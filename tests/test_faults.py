@@ -35,11 +35,11 @@ SEARCH = "embed search falcon"
 
 
 def artifacts(workspace: Path) -> dict[str, str]:
-    """The content of every file that is not a lock, a log or the ledger's own."""
+    """The content of every file that is not a lock, a log or the ledger's own, nor of what is still growing."""
     return {
         str(path): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(workspace.rglob("*"))
-        if path.is_file() and not {".locks", "ledger"} & set(path.parts)
+        if path.is_file() and not {".locks", "ledger"} & set(path.parts) and ".partial" not in str(path)
     }
 
 
