@@ -1,5 +1,6 @@
 """Validation: every record gets its verdict, copies and leaks are found, and only new parts are judged again."""
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -157,7 +158,7 @@ def test_the_estimated_similarity_is_near_the_true_one():
     # 2,697 of 3,303 runs are in common.
     assert abs(estimate - 0.82) < 0.15
     found = duplicates.copies(both, np.zeros(2, np.uint64), np.zeros(2, bool), similarity=0.6)
-    assert [(copy.check, copy.row, copy.of) for copy in found] == [("near_duplicate", 1, 0)]
+    assert [(copy.row, copy.of) for copy in found.first("near_duplicate", 9)] == [(1, 0)]
 
 
 def test_only_new_parts_are_judged_again(monkeypatch: pytest.MonkeyPatch):
@@ -198,6 +199,29 @@ def test_an_unknown_severity_is_a_usage_error(run: Run):
 
     assert ran.code == 2
     assert "never, low, medium, high, critical" in ran.err.replace("\n", " ")
+
+
+def test_a_text_that_nearly_repeats_a_held_one_leaks_though_the_same_words_are_in_training_too():
+    words = [f"word{n}" for n in range(300)]
+    texts = [" ".join([*words[:-3], "other"]), " ".join(words), " ".join(words)]
+
+    found = duplicates.copies(sketch(texts), np.zeros(3, np.uint64), np.array([False, False, True]), similarity=0.8)
+
+    assert [(copy.row, copy.of) for copy in found.first("held_text_in_training", 9)] == [(0, 2), (1, 2)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_no_order_of_records_hides_a_near_copy_of_held_text(order: tuple[int, ...]):
+    words = [f"word{n}" for n in range(300)]
+    # Two training records of equal words, one a little further off, and the held one.
+    texts = [" ".join(words), " ".join(words), " ".join([*words, "more"]), " ".join([*words[:150], "x", *words[150:]])]
+    held = np.array([place == 3 for place in order])
+
+    together = sketch([texts[place] for place in order])
+    found = duplicates.copies(together, np.arange(1, 5).astype(np.uint64), held, similarity=0.8)
+
+    leaks = {copy.row: copy.of for copy in found.first("held_text_in_training", 9)}
+    assert leaks == {row: order.index(3) for row in range(4) if order[row] != 3}
 
 
 def test_what_will_be_cut_is_counted_by_the_tokenizer_that_will_be_used(run: Run):

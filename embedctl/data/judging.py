@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,12 @@ from pydantic import JsonValue
 from embedctl.artifacts import growing
 from embedctl.artifacts.growing import Shard
 from embedctl.artifacts.manifest import FileEntry
-from embedctl.data.checks.examiner import Examiner
 from embedctl.data.checks.kinds import TIERS, TOO_SHORT, Match, Tier
-from embedctl.data.checks.repair import repair
-from embedctl.data.checks.show import excerpt
 from embedctl.data.sketches import PERMUTATIONS, Sketches, sketch, words_of
 from embedctl.settings import Action, ValidationSettings
+
+if TYPE_CHECKING:
+    from embedctl.data.checks.examiner import Examiner
 
 FINDINGS = pa.schema(
     [
@@ -69,7 +70,7 @@ class Tally:
     def facts(self) -> dict[str, JsonValue]:
         """As JSON."""
         counters: dict[str, JsonValue] = {
-            name: dict(getattr(self, name)) for name in ("records", "places", "excused", "mended")
+            name: dict(sorted(getattr(self, name).items())) for name in ("records", "places", "excused", "mended")
         }
         worst: dict[str, JsonValue] = {name: str(severity) for name, severity in self.worst.items()}
         samples: dict[str, JsonValue] = {name: list(found) for name, found in self.samples.items()}
@@ -77,6 +78,8 @@ class Tally:
 
     def add(self, record: str, found: list[tuple[str, Match]]) -> None:
         """Count the findings of one record, each with the text in which it was made."""
+        from embedctl.data.checks.show import excerpt
+
         grave = {match.check.name for _, match in found if match.severity != "info"}
         self.records.update(grave)
         self.excused.update({match.check.name for _, match in found} - grave)
@@ -113,8 +116,11 @@ class _Part:
 
 
 @lru_cache(maxsize=1)
-def _examiner(settings: ValidationSettings) -> Examiner:
+def _examiner(settings: ValidationSettings) -> "Examiner":
     """One for all parts that a process judges: its automata are built while they run."""
+    # The patterns take a while to compile, and the process that hands out the work does without them.
+    from embedctl.data.checks.examiner import Examiner
+
     return Examiner(settings)
 
 
@@ -129,6 +135,8 @@ def judge(work: Work) -> Shard:
 
 def _judge_batch(part: _Part, batch: pa.Table, settings: ValidationSettings) -> None:
     """Add the next records to ``part``."""
+    from embedctl.data.checks.repair import repair
+
     at = len(part.characters)
     texts: list[str] = batch.column("text").to_pylist()
     encoded: list[bytes] = batch.column("text").cast(pa.binary()).to_pylist()
@@ -156,7 +164,7 @@ def _judge_batch(part: _Part, batch: pa.Table, settings: ValidationSettings) -> 
 
 
 def _findings(
-    examiner: Examiner, texts: Sequence[str], encoded: Sequence[bytes], asked: dict[int, str]
+    examiner: "Examiner", texts: Sequence[str], encoded: Sequence[bytes], asked: dict[int, str]
 ) -> Iterator[tuple[int, list[tuple[str, Match]]]]:
     """The number of each record with findings, and these, each with the text or the query in which it was made."""
     in_texts = examiner.findings(texts, encoded)

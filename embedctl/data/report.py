@@ -4,31 +4,27 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import JsonValue
 
 from embedctl.artifacts.growing import Shard
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
-from embedctl.data.checks import languages
+from embedctl.data import columns
 from embedctl.data.checks.kinds import CHECKS, TIERS, Check
-from embedctl.data.corpus import parts_of
-from embedctl.data.duplicates import Copy
+from embedctl.data.duplicates import Copies
 from embedctl.data.judging import SAMPLES
+from embedctl.data.sample import Sample
+from embedctl.data.verdicts import VERDICTS
 from embedctl.settings import TokensSettings, ValidationSettings
 
 FORMAT = 2
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-_SAMPLED_RECORDS = 2000
-_SAMPLED_PARTS = 16
 # Without a tokenizer: what byte-level vocabularies of some ten thousand tokens need for a token of English.
 _CHARACTERS_PER_TOKEN = 4.0
 _COPIES = ("duplicate", "near_duplicate", "held_text_in_training")
@@ -46,43 +42,41 @@ def build(
     settings: ValidationSettings,
     layout: Layout,
     shards: list[Shard],
-    folder: Path,
-    verdicts: pa.Table,
-    copies: list[Copy],
+    ids: pa.Array,
+    table: pa.Table,
+    copies: Copies,
     corpus: Manifest,
+    sample: Sample,
     plan: Plan,
 ) -> dict[str, Any]:
-    """Everything that ``report.json`` says; what each part has counted is added up."""
-    counts = Counter(verdicts.column("verdict").to_pylist())
-    severities = [
-        severity for severity in set(verdicts.column("severity").to_pylist()) if severity not in (None, "info")
-    ]
-    findings = pa.concat_tables(
-        [
-            pq.read_table(folder / f"findings-{shard.name}.parquet", columns=["query_characters", "source"])
-            for shard in shards
-        ]
-    )
-    sample = _sample(layout.corpus)
+    """Everything that ``report.json`` says; what each part has counted is added up.
+
+    ids, table: of all records, see :func:`embedctl.data.verdicts.write`
+    """
+    given = columns.codes_of(table.column("verdict"), VERDICTS)
+    counts = dict(zip(VERDICTS, np.bincount(given, minlength=len(VERDICTS)).tolist(), strict=True))
+    gravest = int(columns.codes_of(table.column("severity"), TIERS).max(initial=0))
+    characters = columns.values_of(table.column("characters"))
+    shares = {name: round(share, 4) for name, share in sample.languages.items()}
     return {
         "format": FORMAT,
         "corpus": layout.name,
         "embedctl": version("embedctl"),
-        "records": len(verdicts),
+        "records": len(table),
         "kept": counts["keep"],
         "flagged": counts["flag"],
         "fixed": counts["fix"],
         "dropped": counts["drop"],
-        "characters": int(pc.sum(verdicts.column("characters")).as_py() or 0),
+        "characters": int(characters.sum()),
         "bytes": sum(_number(shard.facts["bytes"]) for shard in shards),
-        "worst_severity": max(severities, key=TIERS.index, default=None),
-        "sources": _sources(verdicts, findings, corpus),
-        "length_characters": _lengths(verdicts.column("characters")),
-        "query_length_characters": _lengths(findings.column("query_characters").drop_null()),
-        "languages": {"sampled_records": len(sample), "shares": _rounded(languages.mix([text for text, _ in sample]))},
+        "worst_severity": TIERS[gravest] if gravest > 0 else None,
+        "sources": _sources(given, table.column("source"), corpus),
+        "length_characters": _lengths(characters),
+        "query_length_characters": _lengths(columns.values_of(table.column("query_characters").drop_null())),
+        "languages": {"sampled_records": len(sample.texts), "shares": shares},
         "truncation": _truncation(sample, plan),
-        "duplicates": _duplicates(verdicts, copies),
-        "findings": _findings(settings, shards, verdicts, copies),
+        "duplicates": _duplicates(ids, copies),
+        "findings": _findings(settings, shards, ids, copies),
         "changes": _changes(shards, counts["fix"]),
     }
 
@@ -113,44 +107,34 @@ def histogram(lengths: npt.NDArray[np.int64]) -> list[JsonValue]:
     return [{"from": bounds[n], "to": bounds[n + 1], "records": int(bins[n])} for n in range(filled[0], filled[-1] + 1)]
 
 
-def _lengths(column: pa.ChunkedArray) -> dict[str, JsonValue]:
-    lengths = column.to_numpy().astype(np.int64)
+def _lengths(lengths: npt.NDArray[np.int64]) -> dict[str, JsonValue]:
     return {**describe(lengths), "histogram": histogram(lengths)} if len(lengths) else {"count": 0}
 
 
-def _sources(verdicts: pa.Table, findings: pa.Table, corpus: Manifest) -> dict[str, JsonValue]:
-    """Verdicts by source: by the names of the settings where there are several, else all together."""
+def _sources(given: npt.NDArray[np.int32], sources: pa.ChunkedArray, corpus: Manifest) -> dict[str, JsonValue]:
+    """Verdicts by source: by the names of the settings where there are several, else all together.
+
+    given: (N,) the verdicts, places in ``VERDICTS``
+    """
     known = corpus.facts.get("sources")
     named = list(known) if isinstance(known, dict) else ["data"]
-    sources = findings.column("source").to_pylist()
-    counts: dict[str, Counter[str]] = {name: Counter() for name in named}
-    for source, verdict in zip(sources, verdicts.column("verdict").to_pylist(), strict=True):
-        first = source.split("/", 1)[0]
-        counts[first if len(named) > 1 and first in counts else named[0]][verdict] += 1
+    place = np.zeros(len(given), np.int64)
+    if len(named) > 1:
+        distinct = sources.combine_chunks().dictionary_encode()
+        firsts = [source.split("/", 1)[0] for source in distinct.dictionary.to_pylist()]
+        places = np.array([named.index(first) if first in named else 0 for first in firsts], np.int64)
+        place = places[columns.values_of(distinct.indices, np.int32)]
+    counts = np.bincount(place * len(VERDICTS) + given, minlength=len(named) * len(VERDICTS))
     words = (("kept", "keep"), ("flagged", "flag"), ("fixed", "fix"), ("dropped", "drop"))
     return {
-        name: {"records": sum(count.values()), **{word: count[verdict] for word, verdict in words}}
-        for name, count in counts.items()
+        name: {"records": int(row.sum()), **{word: int(row[VERDICTS.index(verdict)]) for word, verdict in words}}
+        for name, row in zip(named, counts.reshape(len(named), -1), strict=True)
     }
 
 
-def _sample(corpus: Path) -> list[tuple[str, str | None]]:
-    """(text, query) of records from all over the corpus."""
-    parts = parts_of(corpus)
-    chosen = [parts[n] for n in sorted({int(n) for n in np.linspace(0, len(parts) - 1, _SAMPLED_PARTS)})]
-    found: list[tuple[str, str | None]] = []
-    for part in chosen:
-        table = pq.read_table(part, columns=["text", "query"])
-        rows = np.unique(np.linspace(0, len(table) - 1, _SAMPLED_RECORDS // len(chosen), dtype=np.int64))
-        taken = table.take(pa.array(rows))
-        found += zip(taken.column("text").to_pylist(), taken.column("query").to_pylist(), strict=True)
-    return found
-
-
-def _truncation(sample: list[tuple[str, str | None]], plan: Plan) -> dict[str, JsonValue]:
+def _truncation(sample: Sample, plan: Plan) -> dict[str, JsonValue]:
     """How much of the texts lies beyond the first chunk, and how many queries will be cut; of a sample."""
-    texts = [text for text, _ in sample]
-    queries = [query for _, query in sample if query]
+    texts, queries = sample.texts, [query for query in sample.queries if query]
     settings, count = plan.tokens, plan.count or _estimated
     lengths, asked = count(texts), count(queries)
     room = settings.max_tokens - 2
@@ -159,7 +143,7 @@ def _truncation(sample: list[tuple[str, str | None]], plan: Plan) -> dict[str, J
     return {
         "max_tokens": settings.max_tokens,
         "query_max_tokens": settings.query_max_tokens,
-        "sampled_records": len(sample),
+        "sampled_records": len(texts),
         "basis": "tokenizer" if plan.count else "estimate",
         "texts_split_percent": _percent(sum(length > room for length in lengths), len(texts)),
         "tokens_beyond_first_chunk_percent": _percent(beyond, sum(lengths)),
@@ -171,35 +155,29 @@ def _estimated(texts: list[str]) -> list[int]:
     return [round(len(text) / _CHARACTERS_PER_TOKEN) for text in texts]
 
 
-def _duplicates(verdicts: pa.Table, copies: list[Copy]) -> dict[str, JsonValue]:
-    counts = Counter(copy.check for copy in copies)
-    ids = verdicts.column("id")
+def _duplicates(ids: pa.Array, copies: Copies) -> dict[str, JsonValue]:
     samples: list[JsonValue] = [
         {"check": c.check, "id": ids[c.row].as_py(), "of": ids[c.of].as_py(), "similarity": round(c.similarity, 3)}
         for check in _COPIES
-        for c in [copy for copy in copies if copy.check == check][:SAMPLES]
+        for c in copies.first(check, SAMPLES)
     ]
-    return {**{name: counts[name] for name in _COPIES}, "samples": samples}
+    return {**{name: copies.count(name) for name in _COPIES}, "samples": samples}
 
 
-def _findings(
-    settings: ValidationSettings, shards: list[Shard], verdicts: pa.Table, copies: list[Copy]
-) -> list[dict[str, Any]]:
+def _findings(settings: ValidationSettings, shards: list[Shard], ids: pa.Array, copies: Copies) -> list[dict[str, Any]]:
     found = [_finding(check, settings, shards) for check in CHECKS if check.name not in _COPIES]
-    ids = verdicts.column("id")
     for check in CHECKS:
-        rows = [copy for copy in copies if copy.check == check.name]
-        if rows:
-            samples = [
-                {
-                    "id": ids[copy.row].as_py(),
-                    "at_character": 0,
-                    "severity": check.severity,
-                    "shown": f"as {ids[copy.of].as_py()}",
-                }
-                for copy in rows[:SAMPLES]
-            ]
-            found.append(_shown(check, settings, check.severity, len(rows), len(rows), 0, samples))
+        count = copies.count(check.name) if check.name in _COPIES else 0
+        samples = [
+            {
+                "id": ids[copy.row].as_py(),
+                "at_character": 0,
+                "severity": check.severity,
+                "shown": f"as {ids[copy.of].as_py()}",
+            }
+            for copy in (copies.first(check.name, SAMPLES) if count else [])
+        ]
+        found.append(_shown(check, settings, check.severity, count, count, 0, samples))
     return [finding for finding in found if finding["occurrences"]]
 
 
@@ -238,15 +216,11 @@ def _changes(shards: list[Shard], records: int) -> dict[str, JsonValue]:
     counts = Counter[str]()
     for shard in shards:
         counts.update({name: _number(count) for name, count in _table(shard.facts["mended"]).items()})
-    return {"records": records, "by_check": dict(counts)}
+    return {"records": records, "by_check": dict(sorted(counts.items()))}
 
 
 def _percent(part: float, whole: float) -> float:
     return round(100 * part / whole, 2) if whole else 0.0
-
-
-def _rounded(shares: dict[str, float]) -> dict[str, float]:
-    return {name: round(share, 4) for name, share in shares.items()}
 
 
 def _number(value: JsonValue) -> int:

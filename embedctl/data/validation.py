@@ -7,11 +7,11 @@ report.json, report.html
 
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import JsonValue
@@ -22,14 +22,15 @@ from embedctl.artifacts.growing import GrowingFolder, Shard, growing_folder
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, up_to_date
-from embedctl.data import duplicates, judging
-from embedctl.data.checks.kinds import CHECKS, TIERS
+from embedctl.data import columns, duplicates, judging, verdicts
+from embedctl.data.checks.kinds import TIERS
 from embedctl.data.checks.repair import FIXABLE
 from embedctl.data.corpus import parts_of
-from embedctl.data.duplicates import Copy
+from embedctl.data.duplicates import Copies
 from embedctl.data.page import page
 from embedctl.data.records import split_of
 from embedctl.data.report import Plan, build, describe
+from embedctl.data.sample import Sample, sample_of
 from embedctl.data.sketches import Sketches
 from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
@@ -40,22 +41,10 @@ __all__ = ["describe", "dropped_rows", "mended_file", "read_report", "recipe_of"
 
 _log = logging.getLogger(__name__)
 
-VERDICTS = "verdicts.parquet"
 REPORT = "report.json"
 PAGE = "report.html"
 
-_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("verdict", pa.string(), nullable=False),
-        pa.field("checks", pa.list_(pa.string()), nullable=False),
-        pa.field("severity", pa.string()),
-        pa.field("characters", pa.int64(), nullable=False),
-        pa.field("copy_of", pa.string()),
-        pa.field("part", pa.string(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),
-    ]
-)
+_BLOCK_ROWS = 2**16
 
 
 def validate(
@@ -81,10 +70,11 @@ def validate(
         if found:
             return found
         with growing_folder(layout.validation, identity) as folder:
-            shards = _judge(settings, layout, corpus, folder, watch)
-            copies = _copies(settings, folder, shards, held_percent)
-            verdicts = _verdicts(settings, folder.path, shards, copies)
-            report = build(settings, layout, shards, folder.path, verdicts, copies, corpus, plan or Plan())
+            shards, sample = _judge(settings, layout, corpus, folder, watch)
+            ids = verdicts.ids_of(folder.path, shards)
+            copies = _copies(settings, folder.path, shards, ids, held_percent)
+            table = verdicts.write(settings.actions, folder.path, shards, ids, copies)
+            report = build(settings, layout, shards, ids, table, copies, corpus, sample, plan or Plan())
             write_file(folder.path / REPORT, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
             write_file(folder.path / PAGE, page(report, title=f"Validation of {layout.name}").encode())
             facts = {name: report[name] for name in _FACTS}
@@ -110,9 +100,10 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 def dropped_rows(folder: Path) -> dict[str, tuple[int, ...]]:
     """For each part of the corpus its rows that must not be used."""
-    table = pq.read_table(folder / VERDICTS, columns=["part", "row"], filters=[("verdict", "=", "drop")])
+    table = columns.read(folder / verdicts.FILE, ["verdict", "part", "row"])
+    dropped = columns.numbers(np.flatnonzero(columns.codes_of(table.column("verdict"), ["drop"]) == 0))
     rows: dict[str, list[int]] = {}
-    for part, row in zip(table.column("part").to_pylist(), table.column("row").to_pylist(), strict=True):
+    for part, row in zip(*(table.column(name).take(dropped).to_pylist() for name in ("part", "row")), strict=True):
         rows.setdefault(part, []).append(row)
     return {part: tuple(found) for part, found in rows.items()}
 
@@ -148,12 +139,13 @@ def _refuse_unfixable(settings: ValidationSettings) -> None:
 
 def _judge(
     settings: ValidationSettings, layout: Layout, corpus: Manifest, folder: GrowingFolder, watch: Watch
-) -> list[Shard]:
-    """Findings of every part, of those that are new by as many processes as there are cores."""
+) -> tuple[list[Shard], Sample]:
+    """Findings of every part, of those that are new by as many processes as there are cores; and the sample."""
     recipe = recipe_of(replace_near(settings))
+    parts = parts_of(layout.corpus)
     ready: dict[str, Shard] = {}
     due: list[judging.Work] = []
-    for part in parts_of(layout.corpus):
+    for part in parts:
         key = growing.key_of({"part": corpus.files[part.name].sha256, "recipe": recipe})
         shard = folder.take(part.stem, key)
         if shard is not None:
@@ -161,14 +153,25 @@ def _judge(
         else:
             due.append(judging.Work(part.stem, key, part, folder.path, settings))
     total = corpus.number("records")
-    sizes = {part.stem: pq.read_metadata(part).num_rows for part in parts_of(layout.corpus)}
+    sizes = {part.stem: pq.read_metadata(part).num_rows for part in parts}
     done = sum(sizes[name] for name in ready)
     watch(Tick(done, total, "records"))
-    for work, shard in spread(judging.judge, due):
-        ready[work.name] = folder.commit(shard)
-        done += sizes[work.name]
+    sample: Sample | None = None
+    # The sample takes long for its size: as the first task, it keeps no process waiting at the end.
+    tasks: list[tuple[Path, ...] | judging.Work] = [tuple(parts), *due] if len(due) > 1 else [*due]
+    for _, made in spread(_carry_out, tasks):
+        if isinstance(made, Sample):
+            sample = made
+            continue
+        ready[made.name] = folder.commit(made)
+        done += sizes[made.name]
         watch(Tick(done, total, "records"))
-    return [ready[name] for name in sorted(ready)]
+    return [ready[name] for name in sorted(ready)], sample or sample_of(parts)
+
+
+def _carry_out(task: tuple[Path, ...] | judging.Work) -> Sample | Shard:
+    """What one process is asked for: the sample of a corpus of these parts, or the findings in one part."""
+    return judging.judge(task) if isinstance(task, judging.Work) else sample_of(task)
 
 
 def replace_near(settings: ValidationSettings) -> ValidationSettings:
@@ -181,65 +184,24 @@ def replace_near(settings: ValidationSettings) -> ValidationSettings:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """Where a record stands in the corpus."""
-
-    part: str
-    row: int
-
-
 def _copies(
-    settings: ValidationSettings, folder: GrowingFolder, shards: list[Shard], held_percent: float
-) -> list[Copy]:
+    settings: ValidationSettings, folder: Path, shards: list[Shard], ids: pa.Array, held_percent: float
+) -> Copies:
     """Copies among all records; rows are counted through all parts."""
-    rows = [np.load(folder.path / f"sketches-{shard.name}.npy", allow_pickle=False) for shard in shards]
+    rows = [np.load(folder / f"sketches-{shard.name}.npy", allow_pickle=False) for shard in shards]
     if not rows:
-        return []
+        return duplicates.NONE
     every = np.concatenate(rows)
-    ids = [
-        record
-        for shard in shards
-        for record in pq.read_table(folder.path / f"findings-{shard.name}.parquet", columns=["id"])
-        .column("id")
-        .to_pylist()
-    ]
-    held = np.array([split_of(record, held_percent) == "held" for record in ids], dtype=bool)
     sketches = Sketches(every["words"], every["signature"])
+    held = _held(ids, held_percent)
     found = duplicates.copies(sketches, every["query"], held, similarity=settings.near_duplicate_similarity)
-    return [copy for copy in found if getattr(settings.actions, copy.check) != "keep"]
+    return found.only({check for check in duplicates.CHECKS if getattr(settings.actions, check) != "keep"})
 
 
-def _verdicts(settings: ValidationSettings, folder: Path, shards: list[Shard], copies: list[Copy]) -> pa.Table:
-    """Write and give back what becomes of each record."""
-    by_row = {copy.row: copy for copy in copies}
-    tables = []
-    before = 0
-    ids: list[str] = []
-    for shard in shards:
-        ids += pq.read_table(folder / f"findings-{shard.name}.parquet", columns=["id"]).column("id").to_pylist()
-    with pq.ParquetWriter(folder / VERDICTS, _SCHEMA, compression="zstd") as writer:
-        for shard in shards:
-            rows = pq.read_table(folder / f"findings-{shard.name}.parquet").to_pylist()
-            for n, row in enumerate(rows):
-                copy = by_row.get(before + n)
-                row |= {"part": shard.name, "row": n, "copy_of": ids[copy.of] if copy else None}
-                if copy:
-                    _condemn(row, copy, settings)
-            before += len(rows)
-            table = pa.Table.from_pylist(rows, schema=_SCHEMA)
-            writer.write_table(table)
-            tables.append(table)
-    return pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
-
-
-def _condemn(row: dict[str, Any], copy: Copy, settings: ValidationSettings) -> None:
-    """Add to the verdict on a record that it is a copy."""
-    check = next(check for check in CHECKS if check.name == copy.check)
-    row["checks"] = sorted([*row["checks"], copy.check])
-    row["severity"] = max(row["severity"] or "info", check.severity, key=TIERS.index)
-    action = getattr(settings.actions, copy.check)
-    if action == "drop":
-        row["verdict"] = "drop"
-    elif row["verdict"] == "keep":
-        row["verdict"] = "flag"
+def _held(ids: pa.Array, held_percent: float) -> npt.NDArray[np.bool_]:
+    """(N,) whether each record is held out."""
+    held = np.zeros(len(ids), dtype=bool)
+    for at in range(0, len(ids) if held_percent else 0, _BLOCK_ROWS):
+        block = ids.slice(at, _BLOCK_ROWS).to_pylist()
+        held[at : at + len(block)] = [split_of(record, held_percent) == "held" for record in block]
+    return held

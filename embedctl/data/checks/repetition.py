@@ -16,6 +16,7 @@ _FIVE = re.compile(r"(.)\1{4}", re.DOTALL)
 _LAYOUT = frozenset(" \t\n\r-=_.*#~+|`\u00a0\u2500\u2501\u2550\u2014\u2013\u2026")
 _LINES = 8
 _PROBE = 24
+_AROUND = 4000
 _WORDS = re.compile(r"\S+")
 _SAMPLE_CHARACTERS = 100_000
 
@@ -75,13 +76,17 @@ def _extent(text: str, at: int) -> tuple[int, int]:
 def _may_repeat(text: str) -> bool:
     """Whether most pieces of the text come back so often that a closer look pays."""
     size = len(text)
-    again = _comes_back(text, size // 8) + _comes_back(text, size * 5 // 8)
+    one, other = size // 8, size * 5 // 8
+    # Most texts are done with here, so it is written out.
+    again = (text.count(text[one : one + _PROBE], max(0, one - _AROUND), one + _AROUND) > 3) + (
+        text.count(text[other : other + _PROBE], max(0, other - _AROUND), other + _AROUND) > 3
+    )
     return again > 0 and again + _comes_back(text, size * 3 // 8) + _comes_back(text, size * 7 // 8) > 2
 
 
 def _comes_back(text: str, start: int) -> bool:
     probe = text[start : start + _PROBE]
-    return len(probe) == _PROBE and text.count(probe, max(0, start - 4000), start + 4000) > 3
+    return len(probe) == _PROBE and text.count(probe, max(0, start - _AROUND), start + _AROUND) > 3
 
 
 def _of_phrases(text: str) -> Tier | None:
