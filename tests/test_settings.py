@@ -155,6 +155,16 @@ def test_a_wrong_key_in_a_source_is_named_with_the_nearest_and_its_value_is_not_
     assert caught.value.hint == "did you mean weight?"
 
 
+def test_sources_are_shown_as_they_were_written(run: Run):
+    Path("config.toml").write_text('[[data.sources]]\nname = "a"\npath = "x"\nweight = 2\n', encoding="utf-8")
+
+    shown = run("config", "show", "data.sources")
+
+    assert shown.out == "path = x, name = a, weight = 2.0\n"
+    (table,) = json.loads(run("--json", "config", "show", "data.sources").out)["value"]
+    assert (table["name"], table["path"], table["weight"], table["split"]) == ("a", "x", 2.0, "train")
+
+
 def test_sources_and_keys_of_one_source_do_not_mix():
     Path("c.toml").write_text('[data]\npath = "x"\n[[data.sources]]\nname = "a"\npath = "y"\n', encoding="utf-8")
 

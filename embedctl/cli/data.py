@@ -72,7 +72,7 @@ def validate(
         )
     report = validation.read_report(made.folder)
     if not invocation(context).as_json:
-        _show_report(report)
+        _show_report(report, quiet=invocation(context).quiet)
     facts = {"records": "records", "kept": "kept", "flagged": "flagged", "fixed": "mended", "dropped": "dropped"}
     show.outcome(context, made, facts=facts, then="embedctl data tokenize")
     validation.refuse_above(settings, made)
@@ -95,7 +95,7 @@ def tokenize(
             loaded.settings.tokens, loaded.layout, held_percent=held, new_vocabulary=new_vocabulary, watch=watch
         )
     if not invocation(context).as_json:
-        _show_tokens(made.manifest.facts, made.measured)
+        show_tokens(made.manifest.facts, made.measured)
     facts = {"records": "records", "held_records": "held out", "chunks": "chunks", "tokens": "tokens"}
     show.outcome(context, made, facts=facts, then="embedctl train")
 
@@ -115,17 +115,25 @@ def _encodings(source: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in source.get("encodings", {}).items())
 
 
-def _show_report(report: Mapping[str, Any]) -> None:
+def _show_report(report: Mapping[str, Any], *, quiet: bool) -> None:
     if report["findings"]:
         columns = ["check", "severity", "action", "records", "places", "first seen"]
+        # What context shows to be harmless is counted, and nothing is done about it.
         rows = [
-            [f["check"], f["severity"], f["action"], f["records"], f["occurrences"], _first(f["samples"])]
+            [
+                f["check"],
+                f["severity"],
+                f["action"] if f["records"] else "none",
+                f["records"],
+                f["occurrences"],
+                _first(f["samples"]),
+            ]
             for f in report["findings"]
         ]
         render.table(columns, rows, right=("records", "places"))
     named = ("mean", "std", "min", "p5", "p50", "p95", "max")
     lengths = [
-        [label, *(report[key].get(name) for name in named)]
+        [label, *(round(report[key][name]) for name in named)]
         for label, key in (("texts", "length_characters"), ("queries", "query_length_characters"))
         if report[key].get("count")
     ]
@@ -135,17 +143,28 @@ def _show_report(report: Mapping[str, Any]) -> None:
     render.line(f"languages: {languages}")
     cut = report["truncation"]
     basis = "" if cut["basis"] == "tokenizer" else " (estimated)"
+    asked = report["query_length_characters"]["count"]
+    queries = f", {cut['queries_cut_percent']:.1f} % of the queries lose their end" if asked else ""
     render.line(
-        f"{cut['texts_split_percent']:.1f} % of the texts will be cut into chunks of {cut['max_tokens']} tokens, "
-        f"{cut['queries_cut_percent']:.1f} % of the queries lose their end{basis}"
+        f"{cut['texts_split_percent']:.1f} % of the texts will be cut into chunks of {cut['max_tokens']} tokens"
+        f"{queries}{basis}"
     )
+    _offer_fixes(report["findings"], quiet=quiet)
+
+
+def _offer_fixes(findings: list[dict[str, Any]], *, quiet: bool) -> None:
+    from embedctl.data.checks.repair import FIXABLE
+
+    for name in [f["check"] for f in findings if f["records"] and f["action"] == "flag" and f["check"] in FIXABLE]:
+        render.note(f"to have it mended: --set validation.actions.{name}=fix", quiet=quiet)
 
 
 def _first(samples: list[dict[str, Any]]) -> str:
     return f"{samples[0]['id']}: {samples[0]['shown']}" if samples else ""
 
 
-def _show_tokens(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
+def show_tokens(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
+    """What was made of the texts, drawn; and how fast."""
     lengths = facts["length_tokens"]
     most = max((bar["chunks"] for bar in lengths["histogram"]), default=1)
     rows = [
@@ -159,8 +178,10 @@ def _show_tokens(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
     render.line(
         f"{facts['tokens_per_character']:.3f} tokens per character; {split:.1f} % of the records in several chunks{cut}"
     )
-    if measured:
+    # The speed of less than a second says how long a process takes to start.
+    if measured and measured["seconds"] >= 1:
+        processes = "1 process" if measured["processes"] == 1 else f"{measured['processes']} processes"
         render.line(
             f"{measured['megabytes_per_second']:,.1f} MB/s, {measured['tokens_per_second']:,} tokens/s, "
-            f"{measured['processes']} processes, by {' and '.join(facts['engines'])}"
+            f"{processes}, by {' and '.join(facts['engines'])}"
         )

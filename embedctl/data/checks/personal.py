@@ -69,6 +69,9 @@ def _is_card(value: str) -> bool:
     digits = [int(c) for c in value if c.isdigit()]
     if not 13 <= len(digits) <= 19 or len(set(digits)) < 2:
         return False
+    # Among the issuers that begin with 2 are none of the 2000s, with which dates begin (20130710123456).
+    if digits[0] == 2 and not [2, 2, 2, 1] <= digits[:4] <= [2, 7, 2, 0]:
+        return False
     doubled = [d if i % 2 == 0 else (2 * d - 9 if d > 4 else 2 * d) for i, d in enumerate(reversed(digits))]
     return sum(doubled) % 10 == 0
 
