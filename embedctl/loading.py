@@ -138,6 +138,8 @@ def _from_options(overrides: Sequence[str], workspace: Path | None) -> dict[str,
         table = values
         for section in sections:
             table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"--set {dotted}: {section} was given a value of its own before")
         table[key] = _parse_value(text)
     if workspace is not None:
         values.setdefault("project", {})["workspace"] = workspace
@@ -254,8 +256,7 @@ def _validate(merged: dict[str, Any], origins: Mapping[str, str]) -> Settings:
         reason = first["msg"].removeprefix("Value error, ")
         # Two keys of a section may disagree: name where the one came from that is not a default.
         below = {origin for key, origin in origins.items() if key.startswith(f"{dotted}.")}
-        above = origins.get(".".join(str(part) for part in first["loc"][:2]))
-        where = origins.get(dotted) or next(iter(sorted(below - {"default"})), above or "default")
+        where = origins.get(dotted) or next(iter(sorted(below - {"default"})), _origin(origins, first["loc"]))
         raise ConfigError(
             f"{where}: {dotted}: {reason[:1].lower() + reason[1:]}{shown}",
             hint=f"embedctl config show {dotted.split('.')[0]} shows the section",

@@ -124,7 +124,7 @@ class ValidationSettings(Section):
     min_characters: int = Field(1, ge=1, description="Shorter texts are too_short.")
     max_characters: int = Field(1_000_000, ge=1, description="Longer texts are too_long.")
     near_duplicate_similarity: float = Field(
-        0.8, gt=0, le=1, description="Share of five-word runs in common (Jaccard) that makes a near_duplicate."
+        0.8, ge=0.7, le=1, description="Share of five-word runs in common (Jaccard) that makes a near_duplicate."
     )
     fail_on: Literal["never"] | Severity = Field(
         "never", description="Exit 3 when a finding is at least so severe: never, low, medium, high, critical."

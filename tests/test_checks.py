@@ -198,7 +198,8 @@ def test_disguising_directions_are_grave(text: str):
 
 @pytest.mark.parametrize("text", HARMLESS + INVISIBLE_BUT_NEEDED)
 def test_harmless_text_is_left_alone(text: str):
-    assert found(text) - {"personal_data"} == set()
+    # An address may stand in harmless text; a date that passes for a card number may not.
+    assert found(text) == ({"personal_data"} if "@" in text or "192.0.2" in text else set())
 
 
 ATTACKS = ["' OR 1=1 --", "'; DROP TABLE users; --", "<script>alert(1)</script>", "; cat /etc/passwd"]

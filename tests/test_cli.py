@@ -1,6 +1,7 @@
 """The door: help that is fast and whole, options that work wherever they are typed, failures told in two ways."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 import typer
 
+from embedctl.cli import render
 from embedctl.cli.app import app, hoist
+from embedctl.errors import DataError
 from tests.conftest import REPOSITORY, Run, write_corpus
 
 HEAVY = (
@@ -261,3 +264,13 @@ def test_every_file_of_the_package_is_a_room_that_fits_in_the_head() -> None:
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300
     ]
     assert long == []
+
+
+def test_nothing_from_outside_is_obeyed_by_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    render.error(DataError("\x1b]0;owned\x07 and \u202e", hint="\x1b[2J"))
+    render.configure_logging(verbose=0, quiet=False)
+    logging.getLogger("embedctl.x").warning("a file called \x1b[31m")
+
+    said = capsys.readouterr().err
+    assert "\x1b" not in said and "\u202e" not in said
+    assert said.count("\\u{1b}") == 3

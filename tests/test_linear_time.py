@@ -62,6 +62,13 @@ def test_no_text_makes_the_checks_slow(piece: str):
     assert is_linear(lambda text: examiner().examine([text]), piece, 50_000)
 
 
+def test_no_number_of_long_runs_makes_the_checks_slow():
+    piece = "a" * 110 + "b" * 110
+
+    assert is_linear(lambda text: examiner().examine([text]), piece, 400_000)
+    assert len(examiner().examine([piece * 9000])[0]) <= 2000
+
+
 @pytest.mark.parametrize(
     "piece", ["\u200b", "a\u200b", "\u202e", "Ã©", "a@b.example ", "key=aB3dE5gH7jK9mN1pQ3 ", "\u2066a\u2069"]
 )

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedctl.data.page import page
-from embedctl.data.page_markup import visible
+from embedctl.visible import visible
 
 CHROMIUM = Path("/usr/bin/chromium")
 PERCENTILES = (98.0, 182.5, 489.0, 891.5, 1622.0, 3790.0, 7011.3)

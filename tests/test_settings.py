@@ -165,6 +165,12 @@ def test_sources_are_shown_as_they_were_written(run: Run):
     assert (table["name"], table["path"], table["weight"], table["split"]) == ("a", "x", 2.0, "train")
 
 
+def test_a_value_and_a_table_of_one_name_do_not_mix(run: Run):
+    ran = run("--set", "data.path=x", "--set", "data.path.y=1", "config", "check")
+
+    assert (ran.code, "path was given a value of its own before" in ran.err) == (2, True)
+
+
 def test_sources_and_keys_of_one_source_do_not_mix():
     Path("c.toml").write_text('[data]\npath = "x"\n[[data.sources]]\nname = "a"\npath = "y"\n', encoding="utf-8")
 

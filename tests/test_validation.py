@@ -104,6 +104,84 @@ WORDS = [f"{a}{b}" for a in ("ba", "ke", "mi", "so", "tu") for b in ("lor", "nen
 STORY = " ".join(random.Random(4).choices(WORDS, k=200))
 
 
+def test_a_failing_action_counts_whatever_else_is_found_in_the_record(run: Run):
+    rows = [{"id": "both", "text": "x' OR '1'='1 \0"}, {"id": "good", "text": "All is well."}]
+
+    ran = validate(run, "validation.actions.sql_injection=fail", rows=rows)
+
+    assert (ran.code, verdicts()["both"]["verdict"]) == (3, "fix")
+    assert "1 records have findings whose action is fail" in ran.err
+
+
+def test_copies_can_fail(run: Run):
+    rows = [{"id": "a", "text": STORY}, {"id": "b", "text": STORY}]
+
+    ran = validate(run, "validation.actions.duplicate=fail", "data.held_percent=0", rows=rows)
+
+    assert (ran.code, verdicts()["b"]["verdict"]) == (3, "flag")
+
+
+def test_as_json_a_failure_is_one_document_with_the_facts(run: Run):
+    ran = validate(run, words=("--json", "--fail-on", "high"))
+
+    told = json.loads(ran.out)
+    assert (ran.code, told["ok"], told["code"], told["facts"]["records"]) == (3, False, 3, 5)
+    assert "severity high" in told["message"]
+
+
+def test_other_checks_judge_every_part_anew(monkeypatch: pytest.MonkeyPatch):
+    write_corpus(Path("text"), 20)
+    loaded = tiny()
+    corpus.fetch(loaded.settings.data, loaded.layout)
+
+    def again() -> bool:
+        return validation.validate(loaded.settings.validation, loaded.layout).made
+
+    first = [again(), again()]
+    monkeypatch.setattr(judging, "FORMAT", judging.FORMAT + 1)
+    judged: list[str] = []
+    once = judging.judge
+    monkeypatch.setattr(judging, "judge", lambda work: judged.append(work.name) or once(work))
+
+    assert (first, again(), judged) == ([True, False], True, ["part-00000"])
+
+
+def copies_of(texts: list[str], queries: list[int], held: list[bool], **more: object) -> dict[int, tuple[str, int]]:
+    """For each copy what it is, and of which."""
+    found = duplicates.copies(
+        sketch(texts),
+        np.array(queries, np.uint64),
+        np.array(held),
+        similarity=0.8,
+        **more,  # type: ignore[arg-type]
+    )
+    return {copy.row: (copy.check, copy.of) for check in duplicates.CHECKS for copy in found.first(check, 99)}
+
+
+NEAR = STORY[:600] + " another" + STORY[600:]
+
+
+def test_a_near_copy_is_found_though_an_earlier_record_is_like_both():
+    found = copies_of([STORY, NEAR, STORY + " end"], [1, 2, 2], [False] * 3)
+
+    assert found == {2: ("near_duplicate", 1)}
+
+
+def test_of_a_held_record_and_its_copies_in_training_the_held_one_stays():
+    assert copies_of([STORY, STORY], [0, 0], [False, True]) == {0: ("held_text_in_training", 1)}
+    assert copies_of([NEAR, STORY], [0, 0], [False, True]) == {0: ("held_text_in_training", 1)}
+
+
+def test_without_the_check_of_held_texts_copies_are_still_found():
+    wanted = ("duplicate", "near_duplicate")
+
+    assert copies_of([STORY, STORY, NEAR], [0] * 3, [False, False, True], wanted=wanted) == {
+        1: ("duplicate", 0),
+        2: ("near_duplicate", 0),
+    }
+    assert copies_of([STORY, STORY], [0, 0], [False, False], wanted=()) == {}
+
+
 def test_copies_are_dropped_and_the_first_stays(run: Run):
     rows = [
         {"id": "a", "text": STORY},
@@ -147,6 +225,7 @@ def test_a_sketch_depends_on_the_words_of_its_text_alone(texts: list[str]):
     assert together.words.tolist() == [int(one.words[0]) for one in alone]
     assert all((together.signatures[n] == one.signatures[0]).all() for n, one in enumerate(alone))
     assert sketch(["alpha beta"]).words[0] == sketch(["Alpha  BETA!"]).words[0] != sketch(["gamma"]).words[0]
+    assert sketch(["it's “so” – ok…"]).words[0] == sketch(['It’s "so" - ok']).words[0]
 
 
 def test_the_estimated_similarity_is_near_the_true_one():
@@ -164,24 +243,22 @@ def test_the_estimated_similarity_is_near_the_true_one():
 def test_only_new_parts_are_judged_again(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(corpus, "PART_BYTES", 2000)
     write_corpus(Path("text"), 60)
-    judged: list[str] = []
-    once = judging.judge
-    monkeypatch.setattr(validation.judging, "judge", lambda work: judged.append(work.name) or once(work))
-    monkeypatch.setattr(validation, "spread", lambda function, works: ((work, function(work)) for work in works))
 
-    def again() -> list[str]:
-        judged.clear()
+    def again() -> dict[str, int]:
         loaded = tiny()
         corpus.fetch(loaded.settings.data, loaded.layout)
         validation.validate(loaded.settings.validation, loaded.layout, held_percent=20)
-        return list(judged)
+        return {path.name: path.stat().st_ino for path in loaded.layout.validation.glob("findings-*")}
 
     first = again()
     with Path("text/records.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"id": "new", "text": "Something that was not there before."}\n')
+    grown = again()
+
+    # The same files, under the same names, and one more.
     assert len(first) > 2
-    assert again() == [f"part-{len(first):05d}"]
-    assert again() == []
+    assert {name: grown[name] for name in first} == first
+    assert set(grown) - set(first) == {f"findings-part-{len(first):05d}.parquet"}
     assert verdicts()["new"]["verdict"] == "keep"
 
 

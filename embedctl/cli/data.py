@@ -1,7 +1,7 @@
 """``embedctl data``: from a source to token shards."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -9,8 +9,6 @@ from embedctl.cli import render, show
 from embedctl.cli.context import invocation, settings_of
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, check and tokenize text.")
-
-_SEVERITIES = ("never", "low", "medium", "high", "critical")
 
 
 @app.command()
@@ -54,13 +52,15 @@ def validate(
 ) -> None:
     """Judge every record: encoding, hidden text, injections, secrets, copies; leaves report.json and report.html."""
     from embedctl.data import validation
+    from embedctl.settings import Severity
     from embedctl.tokens import published
 
     loaded = settings_of(context)
     settings = loaded.settings.validation
     if fail_on is not None:
-        if fail_on not in _SEVERITIES:
-            raise typer.BadParameter(f"want {', '.join(_SEVERITIES)}; got {fail_on!r}")
+        known = ("never", *get_args(Severity))
+        if fail_on not in known:
+            raise typer.BadParameter(f"want {', '.join(known)}; got {fail_on!r}")
         settings = settings.model_copy(update={"fail_on": fail_on})
     with render.progress("validate", quiet=invocation(context).quiet) as watch:
         made = validation.validate(
@@ -74,8 +74,8 @@ def validate(
     if not invocation(context).as_json:
         _show_report(report, quiet=invocation(context).quiet)
     facts = {"records": "records", "kept": "kept", "flagged": "flagged", "fixed": "mended", "dropped": "dropped"}
-    show.outcome(context, made, facts=facts, then="embedctl data tokenize")
-    validation.refuse_above(settings, made)
+    fault = validation.refusal(settings, made)
+    show.outcome(context, made, facts=facts, then="embedctl data tokenize", fault=fault)
 
 
 @app.command()

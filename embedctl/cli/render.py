@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedctl.errors import EmbedctlError, Interrupted
 from embedctl.progress import Tick, Watch, unwatched
+from embedctl.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,15 +32,19 @@ def _is_terminal(stderr: bool) -> bool:
 def error(fault: EmbedctlError | Interrupted, *, as_json: bool = False) -> None:
     """Two lines on stderr: what is wrong, and what to type. With ``--json`` one object on stdout."""
     if as_json:
-        line = {"ok": False, "code": fault.exit_code, "error": fault.name, "message": fault.message, "hint": fault.hint}
-        write_json(line, indent=None)
+        write_json(fault_of(fault), indent=None)
         return
     out = console(stderr=True)
     out.print("error:", style="bold red", end=" ")
-    out.print(fault.message, markup=False)
+    out.print(visible(fault.message, but="\n"), markup=False)
     if fault.hint:
         out.print(" hint:", style="bold cyan", end=" ")
-        out.print(fault.hint, markup=False)
+        out.print(visible(fault.hint, but="\n"), markup=False)
+
+
+def fault_of(fault: EmbedctlError | Interrupted) -> dict[str, Any]:
+    """A failure as JSON."""
+    return {"ok": False, "code": fault.exit_code, "error": fault.name, "message": fault.message, "hint": fault.hint}
 
 
 def write_json(value: object, *, indent: int | None = 2) -> None:
@@ -103,12 +108,7 @@ def _cell(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return visible(str(value))
-
-
-def visible(text: str) -> str:
-    """Text from outside, with control characters shown and not obeyed."""
-    return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+    return visible(str(value), but="\n")
 
 
 def size(count: int | None) -> str:
@@ -138,7 +138,7 @@ class _StderrHandler(logging.Handler):
         out = _live_console or console(stderr=True)
         if label:
             out.print(label, style=style, end=" ")
-        out.print(record.getMessage(), markup=False, style=None if label else style)
+        out.print(visible(record.getMessage(), but="\n"), markup=False, style=None if label else style)
 
 
 _live_console: "Console | None" = None

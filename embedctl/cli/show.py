@@ -11,29 +11,36 @@ from embedctl.cli.context import invocation
 
 if TYPE_CHECKING:
     from embedctl.artifacts.outcome import Outcome
+    from embedctl.errors import EmbedctlError
 
 RETRIEVAL_ROWS = (("model", "model"), ("untrained", "before training"), ("bm25", "BM25"))
 
 
-def outcome(context: typer.Context, made: "Outcome", *, facts: Mapping[str, str], then: str) -> None:
+def outcome(
+    context: typer.Context,
+    made: "Outcome",
+    *,
+    facts: Mapping[str, str],
+    then: str,
+    fault: "EmbedctlError | None" = None,
+) -> None:
     """One artifact: made or up to date, where it lies, what is in it, and what to type next.
 
     facts: name of a fact in the manifest -> the words to show it with
+    fault: what is wrong with what was found, if anything is; the command then ends with its exit code
     """
     if invocation(context).as_json:
-        render.write_json(
-            {
-                "ok": True,
-                "made": made.made,
-                "folder": str(made.folder),
-                "facts": dict(made.manifest.facts),
-                "measured": dict(made.measured),
-            }
-        )
+        told = {"made": made.made, "folder": str(made.folder), "facts": dict(made.manifest.facts)}
+        found = render.fault_of(fault) if fault else {"ok": True}
+        render.write_json({**found, **told, "measured": dict(made.measured)})
+        if fault:
+            raise typer.Exit(fault.exit_code)
         return
     counts = counts_of(made.manifest.facts, facts)
     state = "made" if made.made else "up to date"
     render.line(f"{made.manifest.kind} {state}: {short(made.folder)}  {counts}")
+    if fault:
+        raise fault
     if not invocation(context).quiet:
         render.note(f"next: {then}")
 

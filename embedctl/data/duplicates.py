@@ -3,6 +3,7 @@
 N records, C copies among them, P permutations.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,19 +65,19 @@ class Copies:
         a, b = np.searchsorted(self.rows, [begin, end])
         return Copies(self.rows[a:b] - begin, self.of[a:b], self.checks[a:b], self.similarity[a:b])
 
-    def only(self, checks: set[str]) -> "Copies":
-        """Those of some checks."""
-        kept = np.isin(self.checks, [CHECKS.index(check) for check in checks])
-        return Copies(self.rows[kept], self.of[kept], self.checks[kept], self.similarity[kept])
-
 
 NONE = Copies(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int8), np.zeros(0))
 
 
 def copies(
-    texts: Sketches, queries: npt.NDArray[np.uint64], held: npt.NDArray[np.bool_], *, similarity: float
+    texts: Sketches,
+    queries: npt.NDArray[np.uint64],
+    held: npt.NDArray[np.bool_],
+    *,
+    similarity: float,
+    wanted: Collection[str] = CHECKS,
 ) -> Copies:
-    """Every copy among N records; at most one finding of a record, the gravest.
+    """Every copy among N records; at most one finding of a record, the gravest of the ``wanted`` checks.
 
     texts:   sketches of the texts
     queries: (N,) digests of the words of the queries, 0 where there is none
@@ -86,16 +87,21 @@ def copies(
     """
     size = len(queries)
     check, of, share = np.full(size, -1, np.int8), np.zeros(size, np.int64), np.ones(size)
-    first = _first_of_each(_mixed(np.stack([texts.words, queries], axis=1)))
-    same = first < np.arange(size)
-    check[same], of[same] = _SAME, first[same]
-    alike = _alike(texts.signatures, similarity)
-    for near in _near(alike, queries, same):
-        check[near.row], of[near.row], share[near.row] = _NEAR, near.of, near.similarity
-    leaks = _leaks(texts.signatures, held, similarity)
-    for digests in (texts.words, queries):
-        leaks = _joined(leaks, _equal_to_held(digests, held))
-    check[leaks.rows], of[leaks.rows], share[leaks.rows] = _HELD, leaks.of, leaks.similarity
+    # Where held text is kept out of training, a held record stays and its copies there go: it is none of theirs.
+    apart = held if CHECKS[_HELD] in wanted else np.zeros(size, dtype=bool)
+    kinds = _mixed(np.column_stack([queries, apart.astype(np.uint64)]))
+    first = _first_of_each(_mixed(np.column_stack([texts.words, kinds])))
+    found: list[tuple[int, _Pairs]] = []
+    if CHECKS[_NEAR] in wanted:
+        found.append((_NEAR, _near(texts.signatures, kinds, first == np.arange(size), similarity)))
+    if CHECKS[_SAME] in wanted:
+        same = np.flatnonzero(first < np.arange(size))
+        found.append((_SAME, _Pairs(same, first[same], np.ones(len(same)))))
+    if CHECKS[_HELD] in wanted:
+        found.append((_HELD, _leaks(texts.signatures, held, similarity)))
+        found += [(_HELD, _equal_to_held(digests, held)) for digests in (texts.words, queries)]
+    for number, pairs in found:
+        check[pairs.rows], of[pairs.rows], share[pairs.rows] = number, pairs.of, pairs.similarity
     rows = np.flatnonzero(check >= 0)
     return Copies(rows, of[rows], check[rows], share[rows])
 
@@ -109,15 +115,31 @@ class _Pairs:
     similarity: npt.NDArray[np.float64]
 
 
-def _near(alike: _Pairs, queries: npt.NDArray[np.uint64], same: npt.NDArray[np.bool_]) -> list[Copy]:
-    """Those whose queries are equal too; what is itself a copy has none."""
-    chosen = (queries[alike.rows] == queries[alike.of]) & ~same[alike.rows] & ~same[alike.of]
-    columns = (part[chosen].tolist() for part in (alike.rows, alike.of, alike.similarity))
-    found: dict[int, Copy] = {}
-    for row, of, share in zip(*columns, strict=True):
-        if of not in found:
-            found[row] = Copy("near_duplicate", row, of, share)
-    return list(found.values())
+def _near(
+    signatures: npt.NDArray[np.uint32],
+    kinds: npt.NDArray[np.uint64],
+    first: npt.NDArray[np.bool_],
+    similarity: float,
+) -> _Pairs:
+    """Records nearly the same as an earlier one of their kind; that one stays, so it is no copy itself.
+
+    kinds: (N,) equal for records that may be copies of each other
+    first: (N,) whether the record is the first of those that are wholly the same
+    """
+    rows = np.flatnonzero(first & signatures.any(axis=1))
+    of = np.arange(len(rows))
+    width = PERMUTATIONS // _BANDS
+    for band in range(_BANDS):
+        columns = signatures[rows, band * width : (band + 1) * width].astype(np.uint64)
+        earliest = _first_of_each(_mixed(np.column_stack([columns, kinds[rows]])))
+        earlier = np.flatnonzero(earliest < of)
+        enough = _shares(signatures, rows[earlier], rows[earliest[earlier]]) >= similarity
+        of[earlier[enough]] = earliest[earlier[enough]]
+    copied = np.zeros(len(rows), dtype=bool)
+    for row in np.flatnonzero(of < np.arange(len(rows))).tolist():
+        copied[row] = not copied[of[row]]
+    found = np.flatnonzero(copied)
+    return _Pairs(rows[found], rows[of[found]], _shares(signatures, rows[found], rows[of[found]]))
 
 
 def _leaks(signatures: npt.NDArray[np.uint32], held: npt.NDArray[np.bool_], similarity: float) -> _Pairs:
@@ -154,15 +176,6 @@ def _equal_to_held(digests: npt.NDArray[np.uint64], held: npt.NDArray[np.bool_])
     return _Pairs(rows, of, np.ones(len(rows)))
 
 
-def _joined(one: _Pairs, other: _Pairs) -> _Pairs:
-    """Both, the other after the one."""
-    return _Pairs(
-        np.concatenate([one.rows, other.rows]),
-        np.concatenate([one.of, other.of]),
-        np.concatenate([one.similarity, other.similarity]),
-    )
-
-
 def _mixed(columns: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint64]:
     """(N,) one number for each row of (N, K): the same for equal rows, for two others by chance once in 2**64."""
     mixed = np.zeros(len(columns), np.uint64)
@@ -176,32 +189,6 @@ def _first_of_each(keys: npt.NDArray[np.uint64]) -> Rows:
     """(N,) the first row with the same key as each row."""
     _, first, groups = np.unique(keys, return_index=True, return_inverse=True)
     return first[groups].astype(np.int64)
-
-
-def _alike(signatures: npt.NDArray[np.uint32], similarity: float) -> _Pairs:
-    """Pairs of a record and the earliest one that is at least so similar and shares a band, by record."""
-    rows = np.flatnonzero(signatures.any(axis=1))
-    # Of equal signatures the first stands for all.
-    first = rows[_first_of_each(_mixed(signatures[rows].view(np.uint64)))]
-    distinct = rows[first == rows]
-    best = np.full(len(signatures), -1)
-    best[distinct] = _best(signatures, distinct, similarity)
-    # The others have the same partner as the first has, or the first itself.
-    best[rows] = np.where(best[first] >= 0, best[first], np.where(first < rows, first, -1))
-    later = np.flatnonzero(best >= 0)
-    return _Pairs(later, best[later], _shares(signatures, later, best[later]))
-
-
-def _best(signatures: npt.NDArray[np.uint32], rows: Rows, similarity: float) -> Rows:
-    """(N,) for each of ``rows`` the earliest of them that is so similar and shares a band, else -1."""
-    best = np.arange(len(rows))
-    width = PERMUTATIONS // _BANDS
-    for band in range(_BANDS):
-        first = _first_of_each(_mixed(signatures[rows, band * width : (band + 1) * width]))
-        earlier = np.flatnonzero(first < best)
-        enough = _shares(signatures, rows[earlier], rows[first[earlier]]) >= similarity
-        best[earlier[enough]] = first[earlier[enough]]
-    return np.where(best < np.arange(len(rows)), rows[best], -1)
 
 
 def _shares(signatures: npt.NDArray[np.uint32], rows: Rows, of: Rows) -> npt.NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """One part of the corpus is judged; what a worker process does."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from embedctl.artifacts import growing
 from embedctl.artifacts.growing import Shard
 from embedctl.artifacts.manifest import FileEntry
+from embedctl.data import columns
 from embedctl.data.checks.kinds import TIERS, TOO_SHORT, Match, Tier
 from embedctl.data.sketches import PERMUTATIONS, Sketches, sketch, words_of
 from embedctl.settings import Action, ValidationSettings
@@ -38,9 +40,10 @@ MENDED = pa.schema([pa.field("row", pa.int64(), nullable=False), ("text", pa.str
 
 SAMPLES = 5
 _BATCH_ROWS = 1024
-# Of the actions that the findings of a record ask for, the first of these is done.
-_GRAVEST: tuple[Action, ...] = ("drop", "fix", "fail", "flag")
-VERDICTS: dict[Action, str] = {"drop": "drop", "fix": "fix", "fail": "flag", "flag": "flag"}
+# To be raised when the checks find otherwise, or what a part leaves is laid out otherwise: old parts are judged anew.
+FORMAT = 1
+# Of the actions that the findings of a record ask for, the first of these is its verdict; what fails is flagged.
+_GRAVEST: tuple[Action, ...] = ("drop", "fix", "flag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +57,27 @@ class Work:
     settings: ValidationSettings
 
 
-@dataclass(slots=True)
-class Tally:
-    """Counts by check, and a few samples of each; ``worst`` is the gravest severity that each was found with."""
+class Tally(BaseModel):
+    """Counts by check, and a few samples of each; ``worst`` is the gravest severity that each was found with.
 
-    records: Counter[str] = field(default_factory=Counter)
-    places: Counter[str] = field(default_factory=Counter)
-    excused: Counter[str] = field(default_factory=Counter)
-    mended: Counter[str] = field(default_factory=Counter)
-    worst: dict[str, Tier] = field(default_factory=dict)
-    samples: dict[str, list[JsonValue]] = field(default_factory=dict)
+    failed: records with a finding whose action is fail
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    records: Counter[str] = Counter()
+    places: Counter[str] = Counter()
+    excused: Counter[str] = Counter()
+    mended: Counter[str] = Counter()
+    worst: dict[str, Tier] = {}
+    samples: dict[str, list[JsonValue]] = {}
     bytes: int = 0
     failed: int = 0
 
     def facts(self) -> dict[str, JsonValue]:
-        """As JSON."""
-        counters: dict[str, JsonValue] = {
-            name: dict(sorted(getattr(self, name).items())) for name in ("records", "places", "excused", "mended")
-        }
-        worst: dict[str, JsonValue] = {name: str(severity) for name, severity in self.worst.items()}
-        samples: dict[str, JsonValue] = {name: list(found) for name, found in self.samples.items()}
-        return {**counters, "worst": worst, "samples": samples, "bytes": self.bytes, "failed": self.failed}
+        """As JSON, the same whatever the order of counting."""
+        plain: dict[str, JsonValue] = json.loads(json.dumps(self.model_dump(mode="json"), sort_keys=True))
+        return plain
 
     def add(self, record: str, found: list[tuple[str, Match]]) -> None:
         """Count the findings of one record, each with the text in which it was made."""
@@ -126,7 +129,7 @@ def _examiner(settings: ValidationSettings) -> "Examiner":
 
 def judge(work: Work) -> Shard:
     """Write the findings, the mended texts and the sketches of one part, and make them durable."""
-    table = pq.ParquetFile(work.part).read(columns=["id", "text", "query", "source"], use_threads=False)
+    table = columns.read(work.part, ["id", "text", "query", "source"])
     part = _Part()
     for at in range(0, len(table), _BATCH_ROWS):
         _judge_batch(part, table.slice(at, _BATCH_ROWS), work.settings)
@@ -144,7 +147,7 @@ def _judge_batch(part: _Part, batch: pa.Table, settings: ValidationSettings) -> 
     for n, found in _findings(_examiner(settings), texts, encoded, asked):
         verdict, fixed = _verdict(found, settings)
         part.tally.add(batch.column("id")[n].as_py(), found)
-        part.tally.failed += verdict == "fail"
+        part.tally.failed += "fail" in _asked(found, settings).values()
         if fixed:
             texts[n], asked[n] = repair(texts[n], fixed), repair(asked.get(n, ""), fixed)
             encoded[n] = texts[n].encode()
@@ -152,7 +155,7 @@ def _judge_batch(part: _Part, batch: pa.Table, settings: ValidationSettings) -> 
             part.tally.mended.update(fixed)
         names = sorted({match.check.name for _, match in found if match.severity != "info"})
         worst = max((match.severity for _, match in found), key=TIERS.index)
-        part.judged[at + n] = _Judged(VERDICTS.get(verdict, "keep"), names, worst)
+        part.judged[at + n] = _Judged(verdict, names, worst)
     asked = {n: query for n, query in asked.items() if query}
     queries = np.zeros(len(texts), np.uint64)
     queries[list(asked)] = words_of(list(asked.values()))
@@ -180,14 +183,19 @@ def _findings(
             yield n, found
 
 
-def _verdict(found: list[tuple[str, Match]], settings: ValidationSettings) -> tuple[Action, frozenset[str]]:
-    """What is to be done with a record, and the checks whose findings are to be mended."""
-    if not found:
-        return "keep", frozenset()
-    asked = {m.check.name: getattr(settings.actions, m.check.name) for _, m in found if m.severity != "info"}
-    action: Action = next((gravest for gravest in _GRAVEST if gravest in asked.values()), "keep")
-    fixed = frozenset(name for name, wanted in asked.items() if wanted == "fix") if action != "drop" else frozenset()
-    return action, fixed
+def _asked(found: list[tuple[str, Match]], settings: ValidationSettings) -> dict[str, Action]:
+    """What the settings ask to be done about each check that struck."""
+    names = {match.check.name for _, match in found if match.severity != "info"}
+    return {name: getattr(settings.actions, name) for name in names}
+
+
+def _verdict(found: list[tuple[str, Match]], settings: ValidationSettings) -> tuple[str, frozenset[str]]:
+    """What becomes of a record, and the checks whose findings are to be mended."""
+    asked = _asked(found, settings)
+    actions = {"flag" if action == "fail" else action for action in asked.values()}
+    verdict = next((gravest for gravest in _GRAVEST if gravest in actions), "keep")
+    fixed = frozenset(name for name, wanted in asked.items() if wanted == "fix") if verdict != "drop" else frozenset()
+    return verdict, fixed
 
 
 def _commit(work: Work, table: pa.Table, part: _Part) -> Shard:
@@ -209,7 +217,7 @@ def _table(table: pa.Table, part: _Part) -> pa.Table:
     severities: list[str | None] = [None] * len(table)
     for row, judged in part.judged.items():
         verdicts[row], checks[row], severities[row] = judged.verdict, judged.checks, judged.severity
-    columns = {
+    found = {
         "id": table.column("id"),
         "verdict": verdicts,
         "checks": checks,
@@ -218,7 +226,7 @@ def _table(table: pa.Table, part: _Part) -> pa.Table:
         "query_characters": part.query_characters,
         "source": table.column("source"),
     }
-    return pa.table(columns, schema=FINDINGS)
+    return pa.table(found, schema=FINDINGS)
 
 
 def _together(part: _Part) -> np.ndarray:

@@ -27,8 +27,8 @@ from embedctl.data.page_markup import (
     several,
     spoken,
     tag,
-    visible,
 )
+from embedctl.visible import visible
 
 _PAGE = Template("""\
 <!doctype html>

@@ -5,33 +5,17 @@ That holds by construction: ``tag`` escapes each child and each attribute, and o
 """
 
 import itertools
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-SEVERITIES = ("info", "low", "medium", "high", "critical")
-
-# Printable by the book (letters, marks, symbols), and yet nothing is seen.
-_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+from embedctl.data.checks.kinds import TIERS
+from embedctl.visible import unseen, visible
 
 
 class Html(str):
     """Markup made by ``tag``: nothing in it is left to escape."""
 
     __slots__ = ()
-
-
-def visible(text: str) -> str:
-    r"""``text`` with each character that cannot be seen, or that turns the line around, written as ``\u{202e}``."""
-    return "".join(_code_point(c) if _unseen(c) else c for c in text)
-
-
-def _unseen(character: str) -> bool:
-    return not character.isprintable() or bool(_BLANK.match(character))
-
-
-def _code_point(character: str) -> str:
-    return f"\\u{{{ord(character):x}}}"
 
 
 # --- words and numbers ---
@@ -70,11 +54,11 @@ def spoken(key: str) -> str:
 
 
 def rank(severity: object) -> int:
-    return SEVERITIES.index(severity) if severity in SEVERITIES else 0
+    return TIERS.index(severity) if severity in TIERS else 0
 
 
 def grade(severity: object) -> str:
-    return SEVERITIES[rank(severity)]
+    return TIERS[rank(severity)]
 
 
 def data(value: object) -> Html:
@@ -114,6 +98,6 @@ def text_of(text: str) -> Html:
     return Html(
         "".join(
             f'<span class="unseen">{escape(visible(run))}</span>' if unseen else escape(run)
-            for unseen, run in ((key, "".join(group)) for key, group in itertools.groupby(text, _unseen))
+            for unseen, run in ((key, "".join(group)) for key, group in itertools.groupby(text, unseen))
         )
     )

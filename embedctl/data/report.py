@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import JsonValue
 
-from embedctl.artifacts.growing import Shard
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
 from embedctl.data import columns
 from embedctl.data.checks.kinds import CHECKS, TIERS, Check
+from embedctl.data.duplicates import CHECKS as COPIES
 from embedctl.data.duplicates import Copies
-from embedctl.data.judging import SAMPLES
+from embedctl.data.judging import SAMPLES, Tally
 from embedctl.data.sample import Sample
 from embedctl.data.verdicts import VERDICTS
 from embedctl.settings import TokensSettings, ValidationSettings
@@ -27,7 +27,6 @@ FORMAT = 2
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 # Without a tokenizer: what byte-level vocabularies of some ten thousand tokens need for a token of English.
 _CHARACTERS_PER_TOKEN = 4.0
-_COPIES = ("duplicate", "near_duplicate", "held_text_in_training")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Plan:
 def build(
     settings: ValidationSettings,
     layout: Layout,
-    shards: list[Shard],
+    tallies: list[Tally],
     ids: pa.Array,
     table: pa.Table,
     copies: Copies,
@@ -68,7 +67,7 @@ def build(
         "fixed": counts["fix"],
         "dropped": counts["drop"],
         "characters": int(characters.sum()),
-        "bytes": sum(_number(shard.facts["bytes"]) for shard in shards),
+        "bytes": sum(tally.bytes for tally in tallies),
         "worst_severity": TIERS[gravest] if gravest > 0 else None,
         "sources": _sources(given, table.column("source"), corpus),
         "length_characters": _lengths(characters),
@@ -76,8 +75,8 @@ def build(
         "languages": {"sampled_records": len(sample.texts), "shares": shares},
         "truncation": _truncation(sample, plan),
         "duplicates": _duplicates(ids, copies),
-        "findings": _findings(settings, shards, ids, copies),
-        "changes": _changes(shards, counts["fix"]),
+        "findings": _findings(settings, tallies, ids, copies),
+        "changes": _changes(tallies, counts["fix"]),
     }
 
 
@@ -158,37 +157,45 @@ def _estimated(texts: list[str]) -> list[int]:
 def _duplicates(ids: pa.Array, copies: Copies) -> dict[str, JsonValue]:
     samples: list[JsonValue] = [
         {"check": c.check, "id": ids[c.row].as_py(), "of": ids[c.of].as_py(), "similarity": round(c.similarity, 3)}
-        for check in _COPIES
+        for check in COPIES
         for c in copies.first(check, SAMPLES)
     ]
-    return {**{name: copies.count(name) for name in _COPIES}, "samples": samples}
+    return {**{name: copies.count(name) for name in COPIES}, "samples": samples}
 
 
-def _findings(settings: ValidationSettings, shards: list[Shard], ids: pa.Array, copies: Copies) -> list[dict[str, Any]]:
-    found = [_finding(check, settings, shards) for check in CHECKS if check.name not in _COPIES]
-    for check in CHECKS:
-        count = copies.count(check.name) if check.name in _COPIES else 0
-        samples = [
-            {
-                "id": ids[copy.row].as_py(),
-                "at_character": 0,
-                "severity": check.severity,
-                "shown": f"as {ids[copy.of].as_py()}",
-            }
-            for copy in (copies.first(check.name, SAMPLES) if count else [])
-        ]
-        found.append(_shown(check, settings, check.severity, count, count, 0, samples))
+def _findings(
+    settings: ValidationSettings, tallies: list[Tally], ids: pa.Array, copies: Copies
+) -> list[dict[str, Any]]:
+    """What each check found, in the order of the settings."""
+    found = [
+        _copied(check, settings, ids, copies) if check.name in COPIES else _finding(check, settings, tallies)
+        for check in CHECKS
+    ]
     return [finding for finding in found if finding["occurrences"]]
 
 
-def _finding(check: Check, settings: ValidationSettings, shards: list[Shard]) -> dict[str, Any]:
-    def added(name: str) -> int:
-        return sum(_number(_table(shard.facts[name]).get(check.name, 0)) for shard in shards)
+def _copied(check: Check, settings: ValidationSettings, ids: pa.Array, copies: Copies) -> dict[str, Any]:
+    count = copies.count(check.name)
+    samples: list[JsonValue] = [
+        {"id": ids[c.row].as_py(), "at_character": 0, "severity": check.severity, "shown": f"as {ids[c.of].as_py()}"}
+        for c in copies.first(check.name, SAMPLES)
+    ]
+    return _shown(check, settings, check.severity, count, count, 0, samples)
 
-    worst = [str(severity) for shard in shards if (severity := _table(shard.facts["worst"]).get(check.name))]
-    samples = [sample for shard in shards for sample in _list(_table(shard.facts["samples"]).get(check.name))]
-    severity = max(worst, key=lambda name: [str(tier) for tier in TIERS].index(name), default=check.severity)
-    return _shown(check, settings, severity, added("records"), added("places"), added("excused"), samples[:SAMPLES])
+
+def _finding(check: Check, settings: ValidationSettings, tallies: list[Tally]) -> dict[str, Any]:
+    name = check.name
+    records, places, excused = (
+        (
+            sum(counter[name] for counter in counters)
+            for counters in zip(*((t.records, t.places, t.excused) for t in tallies), strict=True)
+        )
+        if tallies
+        else (0, 0, 0)
+    )
+    severity = max((t.worst[name] for t in tallies if name in t.worst), key=TIERS.index, default=check.severity)
+    samples = [sample for tally in tallies for sample in tally.samples.get(name, [])]
+    return _shown(check, settings, severity, records, places, excused, samples[:SAMPLES])
 
 
 def _shown(
@@ -212,24 +219,10 @@ def _shown(
     }
 
 
-def _changes(shards: list[Shard], records: int) -> dict[str, JsonValue]:
-    counts = Counter[str]()
-    for shard in shards:
-        counts.update({name: _number(count) for name, count in _table(shard.facts["mended"]).items()})
+def _changes(tallies: list[Tally], records: int) -> dict[str, JsonValue]:
+    counts = sum((tally.mended for tally in tallies), Counter[str]())
     return {"records": records, "by_check": dict(sorted(counts.items()))}
 
 
 def _percent(part: float, whole: float) -> float:
     return round(100 * part / whole, 2) if whole else 0.0
-
-
-def _number(value: JsonValue) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _table(value: JsonValue) -> dict[str, JsonValue]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: JsonValue) -> list[JsonValue]:
-    return value if isinstance(value, list) else []

@@ -4,6 +4,7 @@ N texts, W words of all of them, P permutations.
 """
 
 import hashlib
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ _MIXERS = tuple(np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0
 
 @dataclass(frozen=True, slots=True)
 class Sketches:
-    """words: (N,) uint64, equal for texts that differ in case, white space and punctuation at most
+    """words: (N,) uint64, equal for texts that differ in case, white space and European punctuation at most
 
     signatures: (N, P) uint32 MinHash (Broder 1997): the share of equal places estimates the Jaccard similarity
     of the sets of runs, within 0.06 (one standard deviation); all zero where there are too few runs
@@ -66,6 +67,7 @@ def _table() -> bytes:
 
 
 _LOWER = _table()
+_MARKS = re.compile(rb"\xe2\x80[\x80-\xbf]")
 
 
 def _plain(
@@ -88,7 +90,10 @@ def _plain(
 def _lowered(text: str, encoded: bytes) -> bytes:
     # Where all that is not ASCII is of U+2000 to U+203F (quotation marks, dashes), no other letters are to be lowered.
     marks = encoded.count(b"\xe2\x80")
-    return encoded if len(encoded) - len(text) == 2 * marks else text.lower().encode()
+    if len(encoded) - len(text) != 2 * marks:
+        encoded = text.lower().encode()
+    # These marks part words as those of ASCII do.
+    return _MARKS.sub(b" ", encoded) if marks else encoded
 
 
 def _digests(plain: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:

@@ -27,17 +27,16 @@ from embedctl.data.checks.kinds import TIERS
 from embedctl.data.checks.repair import FIXABLE
 from embedctl.data.corpus import parts_of
 from embedctl.data.duplicates import Copies
+from embedctl.data.judging import Tally
 from embedctl.data.page import page
 from embedctl.data.records import split_of
-from embedctl.data.report import Plan, build, describe
+from embedctl.data.report import FORMAT, Plan, build
 from embedctl.data.sample import Sample, sample_of
-from embedctl.data.sketches import Sketches
+from embedctl.data.sketches import PERMUTATIONS, Sketches
 from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import Severity, ValidationSettings
 from embedctl.workers import spread
-
-__all__ = ["describe", "dropped_rows", "mended_file", "read_report", "recipe_of", "refuse_above", "validate"]
 
 _log = logging.getLogger(__name__)
 
@@ -74,11 +73,14 @@ def validate(
             ids = verdicts.ids_of(folder.path, shards)
             copies = _copies(settings, folder.path, shards, ids, held_percent)
             table = verdicts.write(settings.actions, folder.path, shards, ids, copies)
-            report = build(settings, layout, shards, ids, table, copies, corpus, sample, plan or Plan())
+            tallies = [Tally.model_validate(shard.facts) for shard in shards]
+            report = build(settings, layout, tallies, ids, table, copies, corpus, sample, plan or Plan())
             write_file(folder.path / REPORT, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
             write_file(folder.path / PAGE, page(report, title=f"Validation of {layout.name}").encode())
             facts = {name: report[name] for name in _FACTS}
-            facts["failed"] = sum(int(str(shard.facts["failed"])) for shard in shards)
+            failing = [check for check in duplicates.CHECKS if getattr(settings.actions, check) == "fail"]
+            copied = sum(copies.count(check) for check in failing)
+            facts["failed"] = copied + sum(tally.failed for tally in tallies)
             known = folder.finish([shard.name for shard in shards])
             made = manifest.write(folder.path, "validation", parents=parents, settings=recipe, facts=facts, known=known)
     return Outcome(layout.validation, made, made=True)
@@ -89,7 +91,8 @@ _FACTS = ("records", "kept", "flagged", "fixed", "dropped", "worst_severity")
 
 def recipe_of(settings: ValidationSettings, held_percent: float = 0.0) -> dict[str, JsonValue]:
     """The settings on which the verdicts depend."""
-    return {**settings.model_dump(mode="json", exclude={"fail_on"}), "held_percent": held_percent}
+    recipe = settings.model_dump(mode="json", exclude={"fail_on"})
+    return {**recipe, "held_percent": held_percent, "judging": judging.FORMAT, "report": FORMAT}
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -115,18 +118,26 @@ def mended_file(folder: Path, part: str) -> Path | None:
 
 
 def refuse_above(settings: ValidationSettings, outcome: Outcome) -> None:
-    """Raise :class:`DataError` if the worst finding reaches ``fail_on``, or a check whose action is fail struck."""
+    """Raise what :func:`refusal` says, if it says anything."""
+    fault = refusal(settings, outcome)
+    if fault is not None:
+        raise fault
+
+
+def refusal(settings: ValidationSettings, outcome: Outcome) -> DataError | None:
+    """What is wrong if the worst finding reaches ``fail_on``, or a check whose action is fail struck."""
     facts = outcome.manifest.facts
     hint = f"see {outcome.folder / PAGE}"
     if facts.get("failed"):
-        raise DataError(f"{facts['failed']:,} records have findings whose action is fail", hint=hint)
+        return DataError(f"{facts['failed']:,} records have findings whose action is fail", hint=hint)
     found = facts.get("worst_severity")
     if settings.fail_on == "never" or found not in get_args(Severity):
-        return
+        return None
     if TIERS.index(found) >= TIERS.index(settings.fail_on):
-        raise DataError(
+        return DataError(
             f"validation found something of severity {found} (validation.fail_on is {settings.fail_on})", hint=hint
         )
+    return None
 
 
 def _refuse_unfixable(settings: ValidationSettings) -> None:
@@ -141,7 +152,7 @@ def _judge(
     settings: ValidationSettings, layout: Layout, corpus: Manifest, folder: GrowingFolder, watch: Watch
 ) -> tuple[list[Shard], Sample]:
     """Findings of every part, of those that are new by as many processes as there are cores; and the sample."""
-    recipe = recipe_of(replace_near(settings))
+    recipe = {**_within_parts(settings), "judging": judging.FORMAT}
     parts = parts_of(layout.corpus)
     ready: dict[str, Shard] = {}
     due: list[judging.Work] = []
@@ -174,28 +185,31 @@ def _carry_out(task: tuple[Path, ...] | judging.Work) -> Sample | Shard:
     return judging.judge(task) if isinstance(task, judging.Work) else sample_of(task)
 
 
-def replace_near(settings: ValidationSettings) -> ValidationSettings:
+def _within_parts(settings: ValidationSettings) -> dict[str, JsonValue]:
     """The settings on which the findings in one part depend: not those for copies, which are looked for among all."""
-    plain = ValidationSettings()
-    copies = ("duplicate", "near_duplicate", "held_text_in_training")
-    actions = settings.actions.model_copy(update={name: getattr(plain.actions, name) for name in copies})
-    return settings.model_copy(
-        update={"near_duplicate_similarity": plain.near_duplicate_similarity, "actions": actions}
-    )
+    recipe = settings.model_dump(mode="json", exclude={"fail_on", "near_duplicate_similarity", "actions"})
+    return {**recipe, "actions": settings.actions.model_dump(mode="json", exclude=set(duplicates.CHECKS))}
 
 
 def _copies(
     settings: ValidationSettings, folder: Path, shards: list[Shard], ids: pa.Array, held_percent: float
 ) -> Copies:
     """Copies among all records; rows are counted through all parts."""
-    rows = [np.load(folder / f"sketches-{shard.name}.npy", allow_pickle=False) for shard in shards]
-    if not rows:
-        return duplicates.NONE
-    every = np.concatenate(rows)
-    sketches = Sketches(every["words"], every["signature"])
-    held = _held(ids, held_percent)
-    found = duplicates.copies(sketches, every["query"], held, similarity=settings.near_duplicate_similarity)
-    return found.only({check for check in duplicates.CHECKS if getattr(settings.actions, check) != "keep"})
+    sketches = Sketches(np.zeros(len(ids), np.uint64), np.zeros((len(ids), PERMUTATIONS), np.uint32))
+    queries = np.zeros(len(ids), np.uint64)
+    at = 0
+    for shard in shards:
+        rows = np.load(folder / f"sketches-{shard.name}.npy", allow_pickle=False)
+        here = slice(at, at + len(rows))
+        sketches.words[here], sketches.signatures[here], queries[here] = rows["words"], rows["signature"], rows["query"]
+        at += len(rows)
+    return duplicates.copies(
+        sketches,
+        queries,
+        _held(ids, held_percent),
+        similarity=settings.near_duplicate_similarity,
+        wanted=[check for check in duplicates.CHECKS if getattr(settings.actions, check) != "keep"],
+    )
 
 
 def _held(ids: pa.Array, held_percent: float) -> npt.NDArray[np.bool_]:

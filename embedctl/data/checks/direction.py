@@ -8,7 +8,7 @@ from embedctl.data.checks.kinds import BIDI, Match, Tier
 CHARACTERS = "\u202a-\u202e\u2066-\u2069"
 
 _CONTROL = re.compile(f"[{CHARACTERS}]")
-_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
+RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
 _OVERRIDES = "\u202d\u202e"
 _EMBEDDINGS, _ISOLATES = "\u202a\u202b\u202d\u202e", "\u2066\u2067\u2068"
 _CLOSERS = "\u202c\u2069"
@@ -18,7 +18,7 @@ _HARMLESS_ISOLATES = "\u2066\u2068"  # left-to-right and first-strong: what mess
 def examine(text: str) -> Iterator[Match]:
     """Every direction control of ``text``."""
     places = [control.start() for control in _CONTROL.finditer(text)]
-    right_to_left = bool(_RIGHT_TO_LEFT.search(text))
+    right_to_left = bool(RIGHT_TO_LEFT.search(text))
     paired = _pairs(text, places)
     opened = any(text[at] not in _CLOSERS for at in places)
     for at in places:

@@ -10,7 +10,6 @@ SCREEN = (
     r"%(?:25)?[0-9a-fA-F]{2}|%u[0-9a-fA-F]{4}|&#[xX]?[0-9a-fA-F]{2}|&(?:lt|gt|quot|apos|colon|lpar|tab|newline|sol);"
     r"|\\x[0-9a-fA-F]{2}|\\u\{?[0-9a-fA-F]{4}|\\[0-3][0-7]{2}|/\*|[\x{ff01}-\x{ff5e}\x{fe64}\x{fe65}]|\\0"
 )
-LONGEST_CHARACTERS = 4000
 
 _ENTITY = re.compile(r"&#(?:[xX]0{0,12}([0-9a-fA-F]{1,6})|0{0,12}([0-9]{1,7}));?")
 _WIDE_PERCENT = re.compile(r"%u([0-9a-fA-F]{4})")

@@ -55,7 +55,7 @@ class Examiner:
             if not least <= len(text) <= most or not text or text.isspace()
         }
         for number in repetition.suspects(texts, encoded):
-            repeated = repetition.examine(texts[number])
+            repeated = _limited(repetition.examine(texts[number]))
             found[number] = (*found.get(number, ()), *repeated)
         return {number: matches for number, matches in found.items() if matches}
 

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from embedctl.data.checks.direction import RIGHT_TO_LEFT
 from embedctl.data.checks.kinds import INVISIBLE, Match, Tier
 
 _TAGS = "\U000e0000-\U000e007f"
@@ -26,7 +27,6 @@ _JOINING = re.compile(
 )
 # Scripts without spaces, where U+200B says where a line may break.
 _UNSPACED = re.compile("[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1900-\u1aff\u3000-\u30ff\u4e00-\u9fff\ua980-\uaadf]")
-_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
 _BASE_OF_SELECTOR = re.compile(
     "[\u1800-\u18af\u2000-\u2bff\u2e80-\u9fff\ua840-\ua87f\uf900-\ufaff\U00020000-\U000323af]"
 )
@@ -104,7 +104,7 @@ def _of_short_run(text: str, run: str, before: str, after: str) -> Tier:
     needed = _JOINING.match(before or " ") or _JOINING.match(after or " ")
     if needed and len(run) == 2 and set(run) <= set("\u200b\u200c\u200d\u200e\u200f"):
         return "info"
-    if set(run) <= set("\u200e\u200f\u061c") and _RIGHT_TO_LEFT.search(text):
+    if set(run) <= set("\u200e\u200f\u061c") and RIGHT_TO_LEFT.search(text):
         return "info"
     if _are_needed(run, before, after) or (set(run) <= {"\u2800"} and "\u2800" < after <= "\u28ff"):
         return "info"
@@ -125,13 +125,13 @@ def _of_single(text: str, mark: str, before: str, after: str, start: int) -> Tie
         emoji = mark == "\u200d" and _is_pictogram(before) and _is_pictogram(after)
         return "info" if emoji or _JOINING.search(near) else "high"
     if mark in "\u200e\u200f\u061c":
-        return "high" if inside and not _RIGHT_TO_LEFT.search(text) else "info"
+        return "high" if inside and not RIGHT_TO_LEFT.search(text) else "info"
     if mark == "\u200b":
         return "high" if inside and not _UNSPACED.search(near) else "info"
     if mark in "\u2060\ufeff":
         return "high" if inside and not _UNSPACED.search(near) else "medium"
     if mark == "\u034f":
-        return "info" if any(unicodedata.combining(c) for c in near) or _RIGHT_TO_LEFT.search(near) else "high"
+        return "info" if any(unicodedata.combining(c) for c in near) or RIGHT_TO_LEFT.search(near) else "high"
     pattern = _NEEDED_BY.get(mark)
     return "info" if pattern and pattern.search(near) else "high"
 

@@ -13,6 +13,7 @@ _STRIDE = 20
 # A multiple of every width that a character has in UTF-8.
 _STRIDE_BYTES = 24
 _FIVE = re.compile(r"(.)\1{4}", re.DOTALL)
+_SAME = re.compile(r"(.)\1*+", re.DOTALL)
 _LAYOUT = frozenset(" \t\n\r-=_.*#~+|`\u00a0\u2500\u2501\u2550\u2014\u2013\u2026")
 _LINES = 8
 _PROBE = 24
@@ -57,20 +58,23 @@ def examine(text: str) -> Iterator[Match]:
 
 def _runs(text: str) -> Iterator[Match]:
     """Runs of more than ``RUN`` times one character; rules and gaps of a layout only if they are most of the text."""
-    last = -1
+    last = 0
     # A run so long leaves the same character at five samples in a row.
     for samples in _FIVE.finditer(text[::_STRIDE]):
         at = samples.start() * _STRIDE
         if at < last:
             continue
-        start, last = _extent(text, at + 2 * _STRIDE)
+        start, last = _extent(text, at + 2 * _STRIDE, last)
         if last - start > RUN and (text[start] not in _LAYOUT or 2 * (last - start) > len(text)):
             yield Match(REPETITION, start, last, "medium" if 2 * (last - start) > len(text) else "low")
 
 
-def _extent(text: str, at: int) -> tuple[int, int]:
-    start = len(text[:at].rstrip(text[at]))
-    return start, len(text) - len(text[at:].lstrip(text[at]))
+def _extent(text: str, at: int, after: int) -> tuple[int, int]:
+    """The run of one character around ``at``; it does not begin before ``after``, where the one before ended."""
+    start = after + len(text[after:at].rstrip(text[at]))
+    run = _SAME.match(text, at)
+    assert run is not None
+    return start, run.end()
 
 
 def _may_repeat(text: str) -> bool:

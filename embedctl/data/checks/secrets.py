@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from embedctl.data.checks.kinds import SECRET, Match, Tier
+from embedctl.data.checks.kinds import Tier
 from embedctl.data.checks.patterns import compiled
 
 # The classes of detect-secrets whose rules are a fixed shape; its entropy and keyword rules alarm on ordinary text.
@@ -126,11 +126,6 @@ def find(text: str) -> Iterator[Secret]:
             yield Secret(start, found.end() - 2, "high")
     yield from _of_detectors(text)
     yield from _assigned(text)
-
-
-def examine(text: str) -> Iterator[Match]:
-    for secret in find(text):
-        yield Match(SECRET, secret.start, secret.end, secret.severity)
 
 
 def _assigned(text: str) -> Iterator[Secret]:

@@ -4,10 +4,13 @@ import hashlib
 
 from embedctl.data.checks import personal, secrets
 from embedctl.data.checks.kinds import Match
+from embedctl.visible import visible
 
 _AROUND = 12
 _LONGEST = 60
 _BEGINNING = 4
+# Shorter ones can be found by trying, with their beginning and a digest to compare with.
+_LONG = 20
 # So far around the shown piece secrets are looked for: the longest of them is a private key.
 _MARGIN = 10_000
 
@@ -15,8 +18,8 @@ _MARGIN = 10_000
 def excerpt(text: str, match: Match) -> str:
     """The place and a few characters around it.
 
-    A character that cannot be seen is written as its code point. Of a secret that touches the piece, four
-    characters and the beginning of its SHA-256 are left; of personal data only the kind.
+    A character that cannot be seen is written as its code point. Of a secret that touches the piece, what
+    :func:`redacted` leaves; of personal data only the kind.
     """
     first = max(0, match.start - _AROUND)
     last = min(len(text), min(match.end, match.start + _LONGEST) + _AROUND)
@@ -30,16 +33,10 @@ def excerpt(text: str, match: Match) -> str:
     return "".join([*pieces, visible(text[position : max(position, last)])])
 
 
-def visible(text: str) -> str:
-    """``text`` with every character that cannot be seen as ``\\u{...}``."""
-    return "".join(c if c.isprintable() and c not in _BLANK else f"\\u{{{ord(c):x}}}" for c in text)
-
-
-_BLANK = "\u115f\u1160\u2800\u3164\uffa0\u034f\u17b4\u17b5\ufe0e\ufe0f"
-
-
 def redacted(value: str) -> str:
-    """What may be shown of a secret."""
+    """What may be shown of a secret: enough of a long one to find it again, of one that can be guessed its length."""
+    if len(value) < _LONG:
+        return f"[secret of {len(value)} characters]"
     digest = hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"[secret {visible(value[:_BEGINNING])}… sha256 {digest}]"
 

@@ -97,7 +97,6 @@ _SIGNS = (
 _ENOUGH = 2
 _PLUS = re.compile(r"(?<=\w)\+(?=\w)")
 _STRONG_WEIGHT = 3
-SHORT_CHARACTERS = 500
 
 STRONG = compiled("|".join(_STRONG))
 _COMPILED = tuple((weight, compiled(pattern)) for weight, pattern in _SIGNS)
