@@ -14,13 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from embedctl.artifacts.layout import Layout
 from embedctl.data import opening
 from embedctl.data.fields import Fields
 from embedctl.data.local import TextFile, find_files, read_file
 from embedctl.data.opening import Notes
 from embedctl.data.records import Record
 from embedctl.errors import DataError, EmbedctlError, RefusedError
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Ran, Run
+from tests.corpora import records
 from tests.test_formats import read, said, write
 
 __all__ = ["said"]  # a fixture
@@ -108,15 +110,20 @@ def test_a_link_put_there_between_the_check_and_the_opening_is_refused(monkeypat
         open_file(file)
 
 
+def fetch(run: Run, path: str) -> Ran:
+    return run("--set", f"data.path={path}", "data", "fetch")
+
+
 @POSIX
-@pytest.mark.timeout(5)
-def test_a_pipe_is_never_waited_for():
+@pytest.mark.timeout(30)
+def test_a_pipe_is_never_waited_for(run: Run):
     write("a.txt", "fine")
     os.mkfifo("text/pipe.txt")
 
-    assert [r.id for r in read()] == ["a.txt"]
-    with pytest.raises(RefusedError, match="is not a regular file"):
-        read("text/pipe.txt")
+    among, named = fetch(run, "text"), fetch(run, "text/pipe.txt")
+
+    assert (among.code, [r.id for r in records(Layout(Path("artifacts"), "main", "main"))]) == (0, ["a.txt"])
+    assert (named.code, "text/pipe.txt is not a regular file" in named.err) == (11, True), named.err
 
     (file,) = find_files(Path("text/a.txt"))
     Path("text/a.txt").unlink()
@@ -126,18 +133,18 @@ def test_a_pipe_is_never_waited_for():
 
 
 @POSIX
-def test_a_device_is_refused_and_not_even_opened(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("path", ["zero.txt", "text"])
+def test_a_device_is_refused_and_not_even_opened(monkeypatch: pytest.MonkeyPatch, run: Run, path: str):
     opened: list[object] = []
     monkeypatch.setattr(opening, "_open_below", lambda *way: opened.append(way) or os.open("/dev/null", os.O_RDONLY))
     Path("zero.txt").symlink_to("/dev/zero")
     Path("text").mkdir()
     Path("text/zero.txt").symlink_to("/dev/zero")
 
-    for path in ("zero.txt", "text"):
-        with pytest.raises(RefusedError):
-            read(path)
+    ran = fetch(run, path)
 
-    assert opened == []
+    assert (ran.code, opened) == (11, []), ran.err
 
 
 @POSIX
@@ -251,6 +258,7 @@ def parquet_bomb(rows: int, characters: int) -> bytes:
 
 BOMB = """
 import resource, sys
+from embedctl.artifacts.layout import Layout
 from embedctl.data import opening
 opening.MOST_UNPACKED_BYTES = int(sys.argv[1])
 from pathlib import Path

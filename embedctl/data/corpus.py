@@ -16,6 +16,7 @@ from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.data import local
 from embedctl.data.growth import Older
 from embedctl.data.harvest import GROUP_ROWS, SCHEMA, Harvest
+from embedctl.data.opening import sha256
 from embedctl.data.records import Record
 from embedctl.data.steps import Steps, forget_steps
 from embedctl.data.streams import Mixture
@@ -108,8 +109,9 @@ def _recipe(settings: SourceSettings, seed: int) -> dict[str, JsonValue]:
         raise ConfigError(f"data.path does not go with source {settings.source}", hint='set data.source = "local"')
     pubmedqa = settings.source == "pubmedqa"
     files = local.find_pubmedqa(settings.path) if pubmedqa else local.find_files(settings.path)
-    hashes = manifest.hash_files({file.path for file in files})
-    named = {file.name: hashes[file.path.as_posix()] for file in files}
+    # Members of a zip share its path.
+    hashes = {path: sha256(path, root) for path, root in {file.path: file.root for file in files}.items()}
+    named = {file.name: hashes[file.path] for file in files}
     return {**recipe, "files": len(files), "files_sha256": manifest.digest(named)}
 
 

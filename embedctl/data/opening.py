@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -67,7 +68,7 @@ def most_bytes(packed_bytes: int) -> int:
     return max(MOST_UNPACKED_BYTES, MOST_UNPACKED_RATIO * packed_bytes)
 
 
-def open_regular(path: Path, root: Path | None) -> BinaryIO:
+def open_regular(path: Path, root: Path | None) -> io.BufferedReader:
     """Open a regular file of ``root`` for reading, whatever happens to links and folders meanwhile.
 
     The way to the file is resolved and must stay in ``root``; then it is walked without following any link, so that
@@ -94,6 +95,12 @@ def open_regular(path: Path, root: Path | None) -> BinaryIO:
         os.close(descriptor)
         raise RefusedError(f"{name} is not a regular file any more", hint="let nothing change the folder")
     return os.fdopen(descriptor, "rb")
+
+
+def sha256(path: Path, root: Path | None) -> str:
+    """The digest of a regular file of ``root``, as it lies on disk."""
+    with open_regular(path, root) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _open_below(base: Path, parts: tuple[str, ...]) -> int:
