@@ -1,12 +1,10 @@
-"""Formats: the same records come out of every format, packed or not; every encoding is read and said."""
+"""Formats: the same records come out of every format, packed or not."""
 
 import gzip
 import io
 import json
-import logging
 import zipfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from time import perf_counter
 
 import pyarrow as pa
@@ -17,42 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedctl.data.fields import Fields
-from embedctl.data.local import find_files, read_file
-from embedctl.data.opening import Notes
-from embedctl.data.records import Record
 from embedctl.errors import DataError, RefusedError
+from tests.sources import read, said, write
+
+__all__ = ["said"]  # a fixture
 
 Row = dict[str, object]
-
-
-@pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What is logged, even after a test that ran the command, which takes the log for itself."""
-    logger = logging.getLogger("embedctl.data")
-    logger.addHandler(caplog.handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    yield caplog
-    logger.removeHandler(caplog.handler)
-    logger.setLevel(logging.NOTSET)
-    logger.propagate = True
-
-
-FRENCH = "L’été dernier, à la forêt, nous avons mangé des crêpes très sucrées ; c’était déjà Noël à l’hôtel. " * 3
-RUSSIAN = "Все счастливые семьи похожи друг на друга, каждая несчастливая семья несчастлива по-своему. " * 3
-JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。何でも薄暗い所で泣いていた。" * 3
-
-
-def read(path: str | Path = "text", fields: Fields = Fields(), notes: Notes | None = None) -> list[Record]:  # noqa: B008
-    found = find_files(Path(path))
-    return [record for file in found for record in read_file(file, fields, Notes() if notes is None else notes)]
-
-
-def write(name: str, content: str | bytes) -> Path:
-    path = Path("text", name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
 
 
 def table(rows: list[Row]) -> pa.Table:
@@ -325,61 +293,3 @@ def test_other_xml_is_refused_with_its_reason(content: str, error: type[Exceptio
         read()
 
     assert str(caught.value).startswith(message)
-
-
-@pytest.mark.parametrize(
-    ("text", "encoding", "name"),
-    [
-        (FRENCH, "cp1252", "cp1252"),
-        (FRENCH.replace("’", "'"), "latin-1", "cp1252"),
-        (RUSSIAN, "koi8-r", "koi8_r"),
-        (RUSSIAN, "cp1251", "cp1251"),
-        (JAPANESE, "shift_jis", "cp932"),
-        (RUSSIAN + "plain words", "utf-8", "utf-8"),
-        (RUSSIAN, "utf-8-sig", "utf-8"),
-        (FRENCH, "utf-16", "utf-16"),
-        (FRENCH, "utf-16-le", "utf-16-le"),
-        (FRENCH, "utf-16-be", "utf-16-be"),
-        (JAPANESE, "utf-32", "utf-32"),
-        ("café", "cp1252", "cp1252"),
-    ],
-)
-def test_the_encoding_is_found_and_said(said: pytest.LogCaptureFixture, text: str, encoding: str, name: str):
-    write("a.txt", text.encode(encoding))
-    write("b.csv", f'id,text\nb,"{text}"\n'.encode(encoding))
-    write("c.jsonl", json.dumps({"id": "c", "text": text}, ensure_ascii=False).encode(encoding))
-    notes = Notes()
-
-    records = read(notes=notes)
-
-    assert [r.text for r in records] == [text] * 3
-    assert notes.encodings == {name: 3}
-    assert (f"text/a.txt is read as {name}" in said.text) == (name != "utf-8")
-
-
-def test_an_odd_byte_far_into_a_file_of_utf8_costs_one_character():
-    text = "naïve – " * 300_000
-    write("a.txt", text.encode() + b"\xff" + text.encode())
-    notes = Notes()
-
-    assert [r.text for r in read(notes=notes)] == [text + "\ufffd" + text]
-    assert notes.encodings == {"utf-8": 1}
-
-
-def test_a_page_says_its_encoding():
-    write("a.html", "<meta charset=windows-1251><p>Да".encode("cp1251"))
-
-    assert [r.text for r in read()] == ["Да"]
-
-
-def test_binary_files_are_passed_over_and_noted():
-    write("a.txt", b"\x7fELF\0\0\0")
-    write("b.md", b"%PDF-1.7\n...")
-    write("c.csv", b"PK\3\4...")
-    write("d.txt", "text " * 4000 + "\0 and a NUL far inside")
-    notes = Notes()
-
-    (record,) = read(notes=notes)
-
-    assert record.id == "d.txt" and "\0" in record.text
-    assert notes.binary == ["a.txt", "b.md", "c.csv"]

@@ -23,7 +23,7 @@ from embedctl.data.records import Record
 from embedctl.errors import DataError, EmbedctlError, RefusedError
 from tests.conftest import REPOSITORY, Ran, Run
 from tests.corpora import records
-from tests.test_formats import read, said, write
+from tests.sources import read, said, write
 
 __all__ = ["said"]  # a fixture
 

@@ -8,7 +8,8 @@ from time import perf_counter
 import pytest
 
 from embedctl.errors import DataError, EmbedctlError
-from tests.test_formats import PACKERS, PAGE, WRITERS, XML, read, said, write
+from tests.sources import read, said, write
+from tests.test_formats import PACKERS, PAGE, WRITERS, XML
 from tests.test_hostile_files import zipped
 
 __all__ = ["said"]  # a fixture

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unicodedata import category
 
 from embedctl.data.opening import Notes, TextFile, open_bytes
 
@@ -29,6 +30,8 @@ _CANDIDATES = (
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "koi8_u"),
     *("cp932", "euc_jp", "gb18030", "big5", "cp949", "iso8859_2", "iso8859_5", "iso8859_7", "tis_620", "cp866"),
 )
+
+_NO_TEXT = ("Cc", "Cn", "Co")  # categories of Unicode: control, unassigned, private
 
 _HEAD_BYTES = 8192
 _CHUNK_BYTES = 2**20
@@ -65,10 +68,10 @@ def _look(file: TextFile) -> str | None:
         for mark, encoding in _MARKS:
             if head.startswith(mark):
                 return encoding
-        if b"\0" in head:
-            return _wide(head)
         if head.startswith(_MAGIC):
             return None
+        if b"\0" in head:
+            return _wide(head)
         decoder = codecs.getincrementaldecoder("utf-8")()
         chunk = head
         try:
@@ -80,29 +83,47 @@ def _look(file: TextFile) -> str | None:
             start = max(0, fault.start - _SAMPLE_BYTES // 2)
             sample = fault.object[fault.object.find(b"\n", start, fault.start) + 1 or start :]
             sample = (sample + stream.read(_SAMPLE_BYTES))[:_SAMPLE_BYTES]
-            return _guess(sample, head if file.format in (".html", ".htm", ".xml") else b"")
-    return "utf-8"
+        else:
+            return "utf-8"
+    if _is_damaged_utf8(file):
+        return "utf-8"
+    return _guess(sample, head if file.format in (".html", ".htm", ".xml") else b"")
+
+
+def _is_damaged_utf8(file: TextFile) -> bool:
+    """Whether a file that is not all UTF-8 was meant as it: other encodings look like it by chance only, and seldom.
+
+    All of it counts, not what is around the fault: one odd byte must not make another encoding of a whole book.
+    """
+    whole = broken = 0
+    with open_text(file, "utf-8") as stream:
+        while text := stream.read(_CHUNK_BYTES):
+            bad = text.count("\ufffd")
+            broken += bad
+            whole += len(text) - len(text.encode("ascii", "ignore")) - bad
+    if whole < broken:
+        return False
+    _log.info("%s is UTF-8 with broken places, %s of them; U+FFFD stands there", file.place, f"{broken:,}")
+    return True
 
 
 def _wide(head: bytes) -> str | None:
     """UTF-16 without a mark: every other byte of its Latin letters is 0. Anything else with a 0 is no text."""
-    pairs = max(1, len(head) // 2)
-    even, odd = head[::2].count(0), head[1::2].count(0)
+    pairs = len(head) // 2
+    even, odd = head[: 2 * pairs : 2].count(0), head[1::2].count(0)
     for encoding, zeros, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
-        if zeros >= 0.2 * pairs and others <= 0.01 * pairs:
+        if zeros and zeros >= 0.2 * pairs and others <= 0.01 * pairs:
             try:
-                codecs.getincrementaldecoder(encoding)().decode(head)
+                text = codecs.getincrementaldecoder(encoding)().decode(head)
             except UnicodeDecodeError:
                 return None
-            return encoding
+            # The numbers in the head of a binary file have zeros too, but are no letters.
+            odd_ones = sum(category(c) in _NO_TEXT and c not in "\t\n\f\r" for c in text)
+            return encoding if odd_ones <= 0.01 * len(text) else None
     return None
 
 
 def _guess(sample: bytes, head: bytes) -> str:
-    repaired = sample.decode("utf-8", errors="replace")
-    bad = repaired.count("\ufffd")
-    if sum(not c.isascii() for c in repaired) - bad > bad:
-        return "utf-8"  # UTF-8 that was damaged: other encodings look like it by chance only
     declared = _DECLARED.search(head)
     if declared and (known := _known(declared[1].decode("ascii"))):
         return known
