@@ -1,5 +1,6 @@
 """What ``run`` and ``status`` do: the steps in their order, and which of them are stale."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from embedctl.embedding import generation
 from embedctl.errors import EmbedctlError
 from embedctl.evaluation import report
 from embedctl.loading import Loaded
+from embedctl.model.published import tokens_settings
 from embedctl.progress import Watch
 from embedctl.store import upsert as upserting
 from embedctl.store.upsert import Tally
@@ -61,6 +63,7 @@ def stages(loaded: Loaded) -> list[Stage]:
     """All steps that make an artifact, in order."""
     settings, layout, secrets = loaded.settings, loaded.layout, loaded.secrets
     held = settings.data.held_percent
+    tokens = functools.cache(lambda: tokens_settings(settings.model, settings.tokens))
 
     def make_run(watch: Watch) -> Outcome:
         resume = standing_of_run(loaded).state == "unfinished"
@@ -68,7 +71,7 @@ def stages(loaded: Loaded) -> list[Stage]:
 
     def make_validation(watch: Watch) -> Outcome:
         judged = validation.validate(
-            settings.validation, layout, held_percent=held, plan=published.plan(settings.tokens), watch=watch
+            settings.validation, layout, held_percent=held, plan=published.plan(tokens()), watch=watch
         )
         validation.refuse_above(settings.validation, judged)
         return judged
@@ -95,8 +98,8 @@ def stages(loaded: Loaded) -> list[Stage]:
             "tokens",
             layout.tokens,
             ("corpus", "validation"),
-            lambda: tokenization.recipe_of(settings.tokens, held),
-            lambda watch: tokenization.tokenize(settings.tokens, layout, held_percent=held, watch=watch),
+            lambda: tokenization.recipe_of(tokens(), held),
+            lambda watch: tokenization.tokenize(tokens(), layout, held_percent=held, watch=watch),
         ),
         Stage("train", "checkpoint", layout.checkpoints, ("tokens",), lambda: starting.recipe_of(settings), make_run),
         Stage(

@@ -10,6 +10,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, m
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 Name = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+# Layers, width, heads, width of the feed-forward layer.
+SIZES = {
+    "nano": (2, 128, 4, 512),
+    "micro": (4, 256, 4, 1024),
+    "mini": (6, 384, 12, 1536),
+    "small": (12, 384, 12, 1536),
+    "base": (12, 768, 12, 3072),
+}
 Severity = Literal["low", "medium", "high", "critical"]
 Action = Literal["keep", "flag", "fix", "drop", "fail"]
 
@@ -142,6 +150,8 @@ class TokensSettings(Section):
     max_tokens: int = Field(256, ge=8, le=8192, description="Longest chunk, with its two special tokens.")
     overlap_tokens: int = Field(32, ge=0, description="Tokens that neighbouring chunks of a record share.")
     query_max_tokens: int = Field(64, ge=8, le=8192, description="Longer queries are cut, and counted.")
+    query_prompt: str | None = Field(None, description="Put before each query; unset: that of model.init_from, if any.")
+    passage_prompt: str | None = Field(None, description="The same for passages.")
 
     @model_validator(mode="after")
     def _overlap_leaves_room(self) -> "TokensSettings":
@@ -151,50 +161,104 @@ class TokensSettings(Section):
 
 
 class ModelSettings(Section):
-    """The shape of the encoder (BERT layout)."""
+    """Where the encoder's weights begin, and its shape."""
 
-    layers: int = Field(4, ge=0, le=96, description="Transformer blocks; 0: the mean of token embeddings.")
-    dim: int = Field(256, ge=8, description="Width of the hidden state and of a vector.")
-    heads: int = Field(4, ge=1, description="Attention heads; must divide dim.")
-    intermediate_dim: int = Field(1024, ge=8, description="Width of the feed-forward layer.")
-    pooling: Literal["mean", "cls"] = Field("mean", description="From one vector per token to one per text.")
+    init_from: str = Field(
+        "",
+        description="Begin with these weights: a folder of a published model (BERT or ModernBERT layout), OWNER/NAME "
+        "of the Hub, a run or a checkpoint. Empty: fresh ones.",
+    )
+    layout: Literal["bert", "modernbert"] = Field("bert", description="Of fresh weights, as are the next five.")
+    size: Literal["nano", "micro", "mini", "small", "base"] = Field(
+        "micro", description="2x128, 4x256, 6x384, 12x384 or 12x768 (layers x width); what is set below wins."
+    )
+    layers: int | None = Field(None, ge=0, le=96, description="Transformer blocks; 0: the mean of token embeddings.")
+    dim: int | None = Field(None, ge=8, description="Width of the hidden state and of a vector.")
+    heads: int | None = Field(None, ge=1, description="Attention heads; must divide dim.")
+    intermediate_dim: int | None = Field(None, ge=8, description="Width of the feed-forward layer.")
+    pooling: Literal["mean", "cls", "last"] | None = Field(
+        None, description="From one vector per token to one per text; unset: that of init_from, else mean."
+    )
+    normalize: bool | None = Field(None, description="Vectors of length 1; unset: as init_from, else true.")
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "ModelSettings":
-        if self.dim % self.heads:
-            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
+        _, dim, heads, _ = self.sizes
+        if dim % heads:
+            raise ValueError(f"dim ({dim}) must be a multiple of heads ({heads})")
+        if self.layout == "modernbert" and dim // heads % 2:
+            raise ValueError(f"dim / heads ({dim // heads}) must be even with modernbert")
         return self
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Layers, dim, heads and intermediate_dim of fresh weights."""
+        named = SIZES[self.size]
+        own = (self.layers, self.dim, self.heads, self.intermediate_dim)
+        layers, dim, heads, inner = (a if a is not None else b for a, b in zip(own, named, strict=True))
+        return layers, dim, heads, inner
 
 
 class ComputeSettings(Section):
     """Where and in which arithmetic to train and to embed."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU if there is one.")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where the processor has instructions for it, else fp32."
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where there are instructions for it, else fp16 on a GPU and fp32 on a CPU."
     )
 
 
 class TrainingSettings(Section):
-    """Contrastive training (InfoNCE with in-batch negatives)."""
+    """What training minimises, on what, how fast and how long."""
 
-    epochs: float = Field(3.0, gt=0, description="Passes over the training pairs.")
+    objective: Literal["contrastive", "mlm"] = Field(
+        "contrastive",
+        description="contrastive: a query finds its passage (InfoNCE); mlm: masked words are guessed from their text.",
+    )
+    epochs: float = Field(3.0, gt=0, description="Passes over the training records.")
+    steps: int = Field(0, ge=0, description="Optimizer steps instead of epochs; 0: epochs count.")
+    minutes: float = Field(0.0, ge=0, description="Time instead of epochs, turned into steps at the start; 0: off.")
     batch_pairs: int = Field(64, ge=2, description="Pairs whose passages are each other's negatives.")
     chunk_pairs: int = Field(64, ge=1, description="Pairs in memory at a time; smaller saves memory, same gradients.")
+    batch_tokens: int = Field(16_384, ge=64, description="mlm: tokens of a batch.")
+    mask_share: float = Field(0.3, gt=0, lt=1, description="mlm: share of the tokens to guess.")
     gradient_accumulation_steps: int = Field(1, ge=1, description="Batches per optimizer step.")
     crop_share: float = Field(
         0.0, ge=0, le=1, description="Share of queries replaced by a random crop of the passage; without query always."
     )
-    learning_rate: float = Field(5e-4, gt=0, description="Peak of the schedule (AdamW).")
-    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the rate rises.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("cosine", description="How the rate falls to 0.")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW, on matrices alone.")
-    clip_norm: float = Field(1.0, ge=0, description="Largest gradient norm; 0: no clipping.")
+    hard_negatives: int = Field(0, ge=0, le=32, description="Mined passages (`embedctl mine`) beside each pair.")
     temperature: float = Field(0.05, gt=0, description="InfoNCE: cosines are divided by it.")
+    learn_temperature: bool = Field(False, description="Train the temperature too, from there.")
+    symmetric: bool = Field(False, description="Also let each passage find its query.")
+    matryoshka_dims: tuple[int, ...] = Field((), description="Also train the first so many values alone: [64, 128].")
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: for the matrices of the blocks.")
+    learning_rate: float | None = Field(
+        None, gt=0, description="Peak of the schedule; unset: 0.0005 for fresh weights, 0.00005 with model.init_from."
+    )
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the rate rises.")
+    schedule: Literal["linear", "cosine", "wsd", "constant"] = Field(
+        "cosine", description="How the rate falls to 0; wsd: stable, then linear."
+    )
+    decay_share: float = Field(0.2, gt=0, le=1, description="wsd: share of the steps in which the rate falls.")
+    weight_decay: float = Field(0.01, ge=0, description="On matrices alone.")
+    clip_norm: float = Field(1.0, ge=0, description="Largest gradient norm; 0: no clipping.")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="Keep a moving average of the weights and use that; 0: off.")
+    patience: int = Field(0, ge=0, description="Stop after so many evaluations without a better metric; 0: never.")
     log_every_steps: int = Field(1, ge=1, description="Lines of metrics.jsonl.")
     evaluate_every_steps: int = Field(0, ge=0, description="0: before the first and after the last step only.")
+    compile: bool = Field(
+        False, description="torch.compile on a GPU; slow to start, seldom worth it with flat batches."
+    )
     tensorboard: bool = Field(True, description="Write TensorBoard events, if it is installed.")
     wandb_project: str = Field("", description="Also track with W&B (offline without WANDB_API_KEY); empty: off.")
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "TrainingSettings":
+        if self.steps and self.minutes:
+            raise ValueError(f"steps ({self.steps}) and minutes ({self.minutes}) both limit the run: set one to 0")
+        if self.patience and not self.evaluate_every_steps:
+            raise ValueError("patience counts evaluations: set evaluate_every_steps too")
+        return self
 
 
 class CheckpointSettings(Section):
@@ -202,8 +266,8 @@ class CheckpointSettings(Section):
 
     every_steps: int = Field(100, ge=1, description="Save after so many optimizer steps; the last is always saved.")
     keep_last: int = Field(3, ge=1, description="prune keeps the newest so many, the best, and the head.")
-    metric: Literal["ndcg_at_10", "mrr", "recall_at_10", "loss_nats"] = Field(
-        "ndcg_at_10", description="What makes a checkpoint the best one."
+    metric: Literal["ndcg_at_10", "mrr", "recall_at_10", "spearman", "loss_nats", "held_loss_nats"] | None = Field(
+        None, description="What makes a checkpoint the best one; unset: ndcg_at_10, with mlm held_loss_nats."
     )
 
 
@@ -278,6 +342,11 @@ class Settings(BaseSettings):
     embedding: EmbeddingSettings = EmbeddingSettings()
     store: StoreSettings = StoreSettings()
     memory: MemorySettings = MemorySettings()
+
+    @property
+    def metric(self) -> str:
+        """What makes a checkpoint the best one."""
+        return self.checkpoint.metric or ("held_loss_nats" if self.training.objective == "mlm" else "ndcg_at_10")
 
     @classmethod
     def settings_customise_sources(

@@ -83,7 +83,9 @@ def rows(name: str, texts: list[str], *, max_tokens: int, overlap: int) -> tuple
     used = tokenizers_at_hand()[name]
     encoder = TextEncoder(used, engines.fastest(used, ()))
     settings = TokensSettings(max_tokens=max_tokens, overlap_tokens=overlap)
-    maker = ChunkRows(encoder, frame_of(used), settings, 10.0, shards.schema(used.get_vocab_size()), Counts())
+    maker = ChunkRows(
+        encoder, frame_of(used), frame_of(used), settings, 10.0, shards.schema(used.get_vocab_size()), Counts()
+    )
     columns = {"id": [f"r{n}" for n in range(len(texts))], "text": texts, "query": [None] * len(texts)}
     constant = {"source": ["s"] * len(texts), "metadata": ["{}"] * len(texts)}
     return maker.of(pa.table(columns | constant, schema=SCHEMA)).to_pylist(), maker.counts

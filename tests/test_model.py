@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from embedctl.checkpoint import files
 from embedctl.checkpoint.export import export_model
 from embedctl.errors import ConfigError, RefusedError
-from embedctl.model.encoder import Encoder, FlatBatch, Shape, initialise
+from embedctl.model.batch import FlatBatch
+from embedctl.model.encoder import Encoder, initialise
 from embedctl.model.encoding import encode
 from embedctl.model.objective import info_nce
 from embedctl.model.precision import pick_device, pick_dtype
+from embedctl.model.shape import Shape
 from tests.conftest import prepare, train
 
 SHAPE = Shape(vocabulary=100, max_tokens=700, layers=2, dim=32, heads=4, intermediate_dim=48, pooling="mean")

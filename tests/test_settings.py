@@ -111,7 +111,7 @@ def test_no_command_shows_a_key(run: Run, monkeypatch: pytest.MonkeyPatch):
 def test_a_dotted_key_is_looked_up(run: Run):
     assert run("config", "show", "training.epochs").out == "3.0\n"
     assert run("config", "show", "training.epoch").code == 2
-    assert value_at(Settings(), "model.dim") == 256
+    assert value_at(Settings(), "training.batch_pairs") == 64
 
 
 def test_the_schema_describes_every_section(run: Run):

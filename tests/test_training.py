@@ -15,17 +15,22 @@ import numpy as np
 import pytest
 import torch
 
-from embedctl.checkpoint import files
+from embedctl.checkpoint import beginning, files
 from embedctl.errors import ArtifactError, ConfigError, DataError, DivergedError, NotFoundError
 from embedctl.loading import Loaded
-from embedctl.model.encoder import initialise
 from embedctl.settings import TrainingSettings
 from embedctl.tokens.shards import TokenTable
 from embedctl.training import gradients, loop
 from embedctl.training.pairs import PairStream
 from embedctl.training.prefetch import prefetch
-from embedctl.training.run import _shape
+from embedctl.training.schedule import rate_share
+from embedctl.training.trainee import Trainee
 from tests.conftest import Run, options, prepare, state, tiny, train
+
+
+def trainee_of(loaded: Loaded, table: TokenTable) -> Trainee:
+    """What a run of these settings begins with."""
+    return Trainee(beginning.begin(loaded.settings.model, table, seed=0), loaded.settings.training, seed=0)
 
 
 def losses(loaded: Loaded) -> list[float]:
@@ -78,9 +83,10 @@ def test_a_chunked_batch_has_the_loss_and_gradients_of_the_plain_one(chunk_pairs
     batch = PairStream(table, loaded.settings.training, seed=0).batch(0)
 
     def computed(chunk: int) -> tuple[float, dict[str, torch.Tensor]]:
-        encoder = initialise(_shape(loaded.settings, table), 0)
-        loss = gradients.accumulate(encoder, batch, chunk_pairs=chunk, temperature=0.05, share=1.0, dtype=torch.float32)
-        return loss.item(), {name: value.grad for name, value in encoder.named_parameters() if value.grad is not None}
+        trainee = trainee_of(loaded, table)
+        settings = loaded.settings.training
+        loss = gradients.accumulate_pairs(trainee, batch, settings, chunk_pairs=chunk, share=1.0, dtype=torch.float32)
+        return loss.item(), {name: value.grad for name, value in trainee.named_parameters() if value.grad is not None}
 
     loss, plain = computed(len(batch.queries))
     chunked_loss, chunked = computed(chunk_pairs)
@@ -134,36 +140,36 @@ def test_a_crop_comes_out_of_its_passage():
     assert 0 < stayed < 0.3 * 5 * stream.pairs
 
 
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd", "constant"])
 def test_the_rate_rises_then_falls(schedule: str):
     settings = TrainingSettings(schedule=schedule, warmup_share=0.1)
 
-    shares = [loop.rate_share(n, 100, settings) for n in range(1, 101)]
+    shares = [rate_share(n, 100, settings) for n in range(1, 101)]
 
     assert shares[:10] == pytest.approx([n / 10 for n in range(1, 11)])
     assert all(a >= b for a, b in itertools.pairwise(shares[9:]))
     assert shares[-1] == 1.0 if schedule == "constant" else 0 < shares[-1] < 0.05
-    assert 0 < loop.rate_share(1, 1, settings) <= 1
+    assert 0 < rate_share(1, 1, settings) <= 1
 
 
 def test_a_full_memory_halves_the_chunk_and_changes_no_weight(monkeypatch: pytest.MonkeyPatch):
     plain, squeezed = (prepare("compute.precision=fp32", workspace=name) for name in ("plain", "squeezed"))
     train(plain, max_steps=3)
-    real = gradients.accumulate
+    real = gradients.accumulate_pairs
 
-    def limited(encoder, batch, *, chunk_pairs, **named):
+    def limited(trainee, batch, settings, *, chunk_pairs, **named):
         if chunk_pairs > 3:
-            torch.autograd.backward(real(encoder, batch, chunk_pairs=chunk_pairs, **named).requires_grad_())
+            torch.autograd.backward(real(trainee, batch, settings, chunk_pairs=chunk_pairs, **named).requires_grad_())
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: not enough memory")
-        return real(encoder, batch, chunk_pairs=chunk_pairs, **named)
+        return real(trainee, batch, settings, chunk_pairs=chunk_pairs, **named)
 
-    monkeypatch.setattr(loop, "accumulate", limited)
+    monkeypatch.setattr(loop, "accumulate_pairs", limited)
     train(squeezed, max_steps=3)
 
     one, other = (files.read_tensors(files.head(x.layout.checkpoints), files.WEIGHTS) for x in (plain, squeezed))
     for name, value in one.items():
         torch.testing.assert_close(other[name], value, atol=1e-4, rtol=1e-3, msg=name)
-    assert files.read_json(files.head(squeezed.layout.checkpoints), files.STATE)["chunk_pairs"] <= 3
+    assert files.read_json(files.head(squeezed.layout.checkpoints), files.STATE)["chunk"] <= 3
 
 
 def test_no_room_for_one_pair_is_said(run: Run, monkeypatch: pytest.MonkeyPatch):
@@ -172,24 +178,24 @@ def test_no_room_for_one_pair_is_said(run: Run, monkeypatch: pytest.MonkeyPatch)
     def never(*arguments, **named):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loop, "accumulate", never)
+    monkeypatch.setattr(loop, "accumulate_pairs", never)
     ran = run(*options(), "train")
 
     assert ran.code == 8
-    assert "not enough memory for a single pair" in ran.err
+    assert "not enough memory for a single text" in ran.err
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_step(monkeypatch: pytest.MonkeyPatch):
     loaded = prepare("checkpoint.every_steps=2")
-    real, calls = gradients.accumulate, []
+    real, calls = gradients.accumulate_pairs, []
 
     def poisoned(*arguments, **named):
         calls.append(1)
-        return real(*arguments, **named) * (math.nan if len(calls) == 4 else 1.0)
+        return real(*arguments, **named) * (math.nan if len(calls) >= 4 else 1.0)
 
-    monkeypatch.setattr(loop, "accumulate", poisoned)
+    monkeypatch.setattr(loop, "accumulate_pairs", poisoned)
 
-    with pytest.raises(DivergedError, match="at step 4; the weights of step 2 are saved"):
+    with pytest.raises(DivergedError, match="at step 6, the third such in a row; the weights of step 4 are saved"):
         train(loaded)
 
     weights = files.read_tensors(files.head(loaded.layout.checkpoints), files.WEIGHTS)
@@ -201,7 +207,7 @@ def test_resuming_with_other_settings_is_refused_and_a_fresh_start_keeps_the_old
     train(loaded, max_steps=2)
     changed = tiny("training.learning_rate=0.1")
 
-    with pytest.raises(ArtifactError, match=r"training\.learning_rate: 0\.0005 → 0\.1"):
+    with pytest.raises(ArtifactError, match=r"training\.learning_rate: None → 0\.1"):
         train(changed, resume=True)
     train(changed, max_steps=1)
 

@@ -19,7 +19,8 @@ from embedctl.artifacts import manifest as manifests
 from embedctl.artifacts.folder import new_folder, write_file
 from embedctl.artifacts.manifest import Manifest
 from embedctl.errors import ArtifactError, NotFoundError
-from embedctl.model.encoder import Encoder, Shape
+from embedctl.model.encoder import Encoder
+from embedctl.model.shape import Shape
 from embedctl.tokens import published
 from embedctl.tokens import tokenizer as tokenizers
 
@@ -70,8 +71,10 @@ class Model:
 
     encoder: Encoder
     tokenizer: Tokenizer
-    frame: tokenizers.Frame
+    query_frame: tokenizers.Frame
     query_max_tokens: int
+    query_prompt: str
+    passage_prompt: str
     model_id: str
     step: int
 
@@ -84,7 +87,8 @@ def save(
     checkpoints: Path,
     step: int,
     *,
-    encoder: Encoder,
+    shape: Shape,
+    weights: Tensors,
     optimizer: Tensors,
     tokenizer_json: bytes,
     config: Mapping[str, JsonValue],
@@ -95,12 +99,12 @@ def save(
 ) -> Checkpoint:
     """Write step ``step`` whole, make it durable, then make it the head."""
     folder = folder_of(checkpoints, step)
-    weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    weights = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with new_folder(folder) as partial:
         write_file(partial / WEIGHTS, tensor_bytes(weights))
         write_file(partial / OPTIMIZER, tensor_bytes(optimizer))
         write_file(partial / TOKENIZER, tokenizer_json)
-        write_file(partial / CONFIG, _json({"shape": encoder.shape.to_json(), **config}))
+        write_file(partial / CONFIG, _json({"shape": shape.to_json(), **config}))
         write_file(partial / STATE, _json(state))
         facts = {"step": step, **facts}
         made = manifests.write(partial, "checkpoint", parents=parents, settings=recipe, facts=facts)
@@ -152,6 +156,18 @@ def set_head(checkpoints: Path, step: int) -> None:
     write_file(checkpoints / HEAD, _json({"step": step}))
 
 
+def opened(folder: Path) -> Checkpoint:
+    """The checkpoint in ``folder``, or the head of the run there."""
+    manifest = manifests.find(folder, "checkpoint")
+    if manifest is not None:
+        return Checkpoint(manifest.number("step"), folder, manifest)
+    if (folder / "checkpoints").is_dir():
+        return head(folder / "checkpoints")
+    raise NotFoundError(
+        f"no model in {folder}", hint="want model.safetensors beside config.json, a run, or a checkpoint of one"
+    )
+
+
 def newest_good(checkpoints: Path) -> Checkpoint:
     """The head if every byte of it is right, else the newest one before it that is.
 
@@ -177,11 +193,14 @@ def load_model(checkpoint: Checkpoint, device: torch.device) -> Model:
     encoder = Encoder(Shape(**config["shape"]))
     load_weights(checkpoint, encoder)
     used = published.load(checkpoint.folder / TOKENIZER)
+    query_prompt = str(config.get("query_prompt", ""))
     return Model(
         encoder.to(device).eval(),
         used,
-        tokenizers.frame_of(used),
+        tokenizers.frame_of(used, query_prompt),
         int(config["query_max_tokens"]),
+        query_prompt,
+        str(config.get("passage_prompt", "")),
         checkpoint.model_id,
         checkpoint.step,
     )

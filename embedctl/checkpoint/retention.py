@@ -14,7 +14,7 @@ def best(checkpoints: Sequence[Checkpoint], metric: str) -> Checkpoint | None:
 
     Step 0, the untrained model, does not compete.
     """
-    sign = -1 if metric == "loss_nats" else 1
+    sign = -1 if metric.endswith("loss_nats") else 1
     measured = [(value, c) for c in checkpoints if c.step and (value := c.metric(metric)) is not None]
     return max(measured, key=lambda pair: (sign * pair[0], pair[1].step))[1] if measured else None
 
@@ -26,12 +26,12 @@ def doomed(steps: Sequence[int], *, keep_last: int, best_step: int | None, head_
     return [step for step in ordered if step not in kept]
 
 
-def doomed_of(checkpoints: Path, settings: CheckpointSettings) -> list[Checkpoint]:
+def doomed_of(checkpoints: Path, settings: CheckpointSettings, metric: str) -> list[Checkpoint]:
     """The checkpoints of a run that the settings do not ask to keep."""
     found = files.scan(checkpoints)
     if not found:
         return []
-    top = best(found, settings.metric)
+    top = best(found, metric)
     steps = doomed(
         [c.step for c in found],
         keep_last=settings.keep_last,

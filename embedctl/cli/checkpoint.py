@@ -18,7 +18,7 @@ def list_(context: typer.Context) -> None:
     from embedctl.checkpoint import files, retention
 
     loaded = settings_of(context)
-    checkpoints, metric = loaded.layout.checkpoints, loaded.settings.checkpoint.metric
+    checkpoints, metric = loaded.layout.checkpoints, loaded.settings.metric
     found = files.scan(checkpoints)
     best, head = retention.best(found, metric), files.head(checkpoints).step
     rows: list[dict[str, Any]] = [
@@ -98,7 +98,7 @@ def prune(
     loaded = settings_of(context)
     layout, settings = loaded.layout, loaded.settings.checkpoint
     with lock(layout.lock(layout.run_folder)):
-        doomed = retention.doomed_of(layout.checkpoints, settings)
+        doomed = retention.doomed_of(layout.checkpoints, settings, loaded.settings.metric)
         if not dry_run:
             for checkpoint in doomed:
                 retention.remove(checkpoint)

@@ -1,12 +1,16 @@
 """``embedctl data``: from a source to token shards."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from embedctl.cli import render, show
 from embedctl.cli.context import invocation, settings_of
+
+if TYPE_CHECKING:
+    from embedctl.loading import Loaded
+    from embedctl.settings import TokensSettings
 
 app = typer.Typer(no_args_is_help=True, help="Fetch, check and tokenize text.")
 
@@ -67,7 +71,7 @@ def validate(
             settings,
             loaded.layout,
             held_percent=loaded.settings.data.held_percent,
-            plan=published.plan(loaded.settings.tokens),
+            plan=published.plan(_tokens(loaded)),
             watch=watch,
         )
     report = validation.read_report(made.folder)
@@ -92,7 +96,7 @@ def tokenize(
     held = loaded.settings.data.held_percent
     with render.progress("tokenize", quiet=invocation(context).quiet) as watch:
         made = tokenization.tokenize(
-            loaded.settings.tokens, loaded.layout, held_percent=held, new_vocabulary=new_vocabulary, watch=watch
+            _tokens(loaded), loaded.layout, held_percent=held, new_vocabulary=new_vocabulary, watch=watch
         )
     if not invocation(context).as_json:
         show_tokens(made.manifest.facts, made.measured)
@@ -185,3 +189,12 @@ def show_tokens(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
             f"{measured['megabytes_per_second']:,.1f} MB/s, {measured['tokens_per_second']:,} tokens/s, "
             f"{processes}, by {' and '.join(facts['engines'])}"
         )
+
+
+def _tokens(loaded: "Loaded") -> "TokensSettings":
+    """The tokens settings; with the tokenizer and the prompts of a published model, if training begins with one."""
+    if not loaded.settings.model.init_from:
+        return loaded.settings.tokens
+    from embedctl.model.published import tokens_settings
+
+    return tokens_settings(loaded.settings.model, loaded.settings.tokens)

@@ -10,14 +10,14 @@ from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import lock, new_folder, write_file
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.outcome import Outcome, up_to_date
-from embedctl.checkpoint import files
+from embedctl.checkpoint import beginning, files
 from embedctl.errors import DataError
 from embedctl.evaluation.retrieval import Task, evaluate_bm25, evaluate_model, held_task
 from embedctl.evaluation.similarity import evaluate_similarity
-from embedctl.model.encoder import initialise
+from embedctl.model.encoder import Encoder
 from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.progress import Watch, unwatched
-from embedctl.settings import ComputeSettings, EvaluationSettings
+from embedctl.settings import ComputeSettings, EvaluationSettings, ModelSettings
 from embedctl.tokens.shards import TokenTable
 
 REPORT = "report.json"
@@ -67,7 +67,7 @@ def _measure(
     task = held_task(table, settings, seed=seed if isinstance(seed, int) else 0)
     report: dict[str, JsonValue] = {}
     if task is not None:
-        untrained = initialise(model.encoder.shape, seed if isinstance(seed, int) else 0).to(device)
+        untrained = _before(checkpoint, table).to(device)
         report["retrieval"] = {
             **_described(task),
             "model": dict(evaluate_model(model.encoder, table, task, settings, dtype=dtype, watch=watch)),
@@ -82,6 +82,16 @@ def _measure(
             hint="raise data.held_percent and tokenize again, or set evaluation.similarity_file",
         )
     return report
+
+
+def _before(checkpoint: files.Checkpoint, table: TokenTable) -> Encoder:
+    """The encoder as it was before training."""
+    recipe = checkpoint.manifest.settings
+    model, seed = recipe["model"], recipe["seed"]
+    assert isinstance(model, dict)
+    assert isinstance(seed, int)
+    own = ModelSettings.model_validate({name: value for name, value in model.items() if name != "origin"})
+    return beginning.begin(own, table, seed=seed).eval()
 
 
 def _described(task: Task) -> dict[str, JsonValue]:

@@ -104,11 +104,11 @@ def _searched(table: TokenTable, asked: npt.NDArray[np.int64], limit: int, seed:
 
 
 def _cloze(table: TokenTable, row: int) -> Ids:
-    ids, frame = table.passage(row), table.frame
+    ids, frame, asked = table.passage(row), table.frame, table.query_frame
     inner = ids[len(frame.prefix) : len(ids) - len(frame.suffix)]
     first = max(0, (len(inner) - _CLOZE_TOKENS) // 2)
     middle = inner[first : first + _CLOZE_TOKENS]
-    return np.concatenate([frame.prefix, middle, frame.suffix]).astype(ids.dtype)
+    return asked.around(middle)
 
 
 def _whole_texts(table: TokenTable, task: Task) -> list[str]:

@@ -1,36 +1,75 @@
-"""From token ids to vectors, many texts at a time; the one forward path of evaluation, embedding and search."""
+"""From token ids to vectors, many texts at a time: the one forward path of training, embedding and search."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from embedctl.model.encoder import Encoder, FlatBatch
+from embedctl.model.batch import FlatBatch
+from embedctl.model.encoder import Encoder
 from embedctl.progress import Tick, Watch, unwatched
 
+Ids = npt.NDArray[np.unsignedinteger[Any]]
 Vectors = npt.NDArray[np.float32]
+
+# On a CPU so many tokens go through all layers together: enough for the kernels, few enough for its cache.
+_CPU_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some texts of a batch, laid flat; ``members``: their places in the batch, in the order of the flat run."""
+
+    members: list[int]
+    batch: FlatBatch
+
+
+def flat_batches(texts: Sequence[Ids], *, device: torch.device, tokens: int | None = None) -> list[Piece]:
+    """All of ``texts``, in order of length, at most ``tokens`` at a time (but one text at least).
+
+    On a CPU never more than its cache likes, which changes nothing but the time.
+    """
+    limit = sum(map(len, texts)) if tokens is None else tokens
+    if device.type == "cpu":
+        limit = min(limit, _CPU_TOKENS)
+    pieces = []
+    for members in _batches([len(text) for text in texts], limit):
+        batch = FlatBatch([torch.from_numpy(texts[i].astype(np.int64)) for i in members], device=device)
+        pieces.append(Piece(members, batch))
+    return pieces
+
+
+def embed(encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype) -> Tensor:
+    """Vectors, float32 (B, D), of a batch of texts (token ids with their special tokens), in their order."""
+    device = next(encoder.parameters()).device
+    pieces = flat_batches(texts, device=device)
+    vectors_BD = torch.cat([encoder(piece.batch, dtype) for piece in pieces])
+    back_B = torch.empty(len(texts), dtype=torch.int64)
+    back_B[torch.tensor([i for piece in pieces for i in piece.members])] = torch.arange(len(texts))
+    return vectors_BD.index_select(0, back_B.to(device))
 
 
 def encode(
     encoder: Encoder,
-    texts: Sequence[npt.NDArray[np.unsignedinteger]],
+    texts: Sequence[Ids],
     *,
     dtype: torch.dtype,
     batch_tokens: int = 16_384,
     watch: Watch = unwatched,
 ) -> Vectors:
-    """Unit vectors, float32 (N, D), in the order of ``texts`` (token ids with their special tokens).
+    """Vectors, float32 (N, D), in the order of ``texts``, computed without a graph.
 
     Texts are taken in order of length, as many as make up ``batch_tokens``, so that little work differs in size.
     """
-    device = next(encoder.parameters()).device
     vectors = np.zeros((len(texts), encoder.shape.dim), dtype=np.float32)
     done = 0
     with torch.inference_mode():
         for members in _batches([len(text) for text in texts], batch_tokens):
-            batch = FlatBatch([torch.from_numpy(texts[i].astype(np.int64)) for i in members], device=device)
-            vectors[members] = encoder(batch, dtype).cpu().numpy()
+            vectors[members] = embed(encoder, [texts[i] for i in members], dtype).cpu().numpy()
             done += len(members)
             watch(Tick(done, len(texts), "texts"))
     return vectors

@@ -6,7 +6,7 @@ import torch
 
 from embedctl.errors import ConfigError
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
@@ -23,12 +23,12 @@ def pick_dtype(wanted: Precision, device: torch.device) -> torch.dtype:
     """The arithmetic of the blocks.
 
     ``auto`` is bfloat16 only where the processor has instructions for it: elsewhere it is up to a hundred
-    times slower than float32.
+    times slower than float32. GPUs without it have float16.
     """
+    named = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if wanted != "auto":
-        return torch.bfloat16 if wanted == "bf16" else torch.float32
+        return named[wanted]
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else torch.float32

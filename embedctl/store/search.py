@@ -43,7 +43,7 @@ def search(
         )
     model = files.load_model(checkpoint, pick_device(compute.device))
     limit = min(model.query_max_tokens, model.encoder.shape.max_tokens)
-    ids = np.asarray(encode_query(model.tokenizer, text, model.frame, limit), dtype=np.uint32)
+    ids = np.asarray(encode_query(model.tokenizer, text, model.query_frame, limit), dtype=np.uint32)
     dtype = pick_dtype(compute.precision, next(model.encoder.parameters()).device)
     (vector,) = encode(model.encoder, [ids], dtype=dtype)
     hits = store.search(vector, k, model=model.model_id)

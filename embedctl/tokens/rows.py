@@ -50,6 +50,7 @@ class ChunkRows:
 
     encoder: TextEncoder
     frame: Frame
+    query_frame: Frame
     settings: TokensSettings
     held_percent: float
     layout: pa.Schema
@@ -71,7 +72,7 @@ class ChunkRows:
             ends = begins + np.array([len(piece) for piece in pieces], dtype=np.int64)
         starts, stops = _in_characters(encoded, cuts, begins, ends)
         inexact = self._inexact(cuts, encoded, pieces)
-        input_ids, lengths = self._framed(encoded, cuts)
+        input_ids, lengths = self._framed(encoded, cuts, self.frame)
         row = pa.array(cuts.text)
         splits = np.array([split_of(record, self.held_percent) for record in records.column("id").to_pylist()])
         first = cuts.number == 0
@@ -106,10 +107,10 @@ class ChunkRows:
             whole = chunks.cuttable(encoded.data, encoded.starts)
         return chunks.cut(boundaries, encoded.offsets, size=size, overlap=self.settings.overlap_tokens, cuttable=whole)
 
-    def _framed(self, encoded: Encoded, cuts: Cuts) -> tuple[pa.ListArray, npt.NDArray[np.int64]]:
+    def _framed(self, encoded: Encoded, cuts: Cuts, frame: Frame) -> tuple[pa.ListArray, npt.NDArray[np.int64]]:
         """The ids of each chunk between the special ones, and their number, (K,)."""
-        prefix, suffix = self.frame.prefix, self.frame.suffix
-        lengths = cuts.last - cuts.first + self.frame.count
+        prefix, suffix = frame.prefix, frame.suffix
+        lengths = cuts.last - cuts.first + frame.count
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         taken = np.arange(offsets[-1]) + np.repeat(cuts.first - len(prefix) - offsets[:-1], lengths)
         ids = encoded.ids.take(taken, mode="clip") if len(encoded.ids) else np.zeros(offsets[-1], np.uint32)
@@ -124,14 +125,14 @@ class ChunkRows:
         asked: list[str | None] = [query or None for query in queries.to_pylist()]
         texts = [query for query in asked if query]
         encoded = self.encoder.encode(texts)
-        room = self.settings.query_max_tokens - self.frame.count
+        room = self.settings.query_max_tokens - self.query_frame.count
         lengths = np.diff(encoded.offsets)
         self.counts.queries += len(texts)
         self.counts.cut_queries += int((lengths > room).sum())
         firsts = encoded.offsets[:-1]
         whole = np.zeros(len(texts), dtype=np.int64)
         cuts = Cuts(whole, whole, firsts, firsts + np.minimum(lengths, room), whole > 0, whole > 0)
-        framed, _ = self._framed(encoded, cuts)
+        framed, _ = self._framed(encoded, cuts, self.query_frame)
         there = np.array([query is not None for query in asked], dtype=bool)
         places = pa.array(np.cumsum(there) - 1, mask=~there)
         return pa.array(asked, pa.string()), framed.take(places)

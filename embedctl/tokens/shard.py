@@ -19,7 +19,6 @@ from embedctl.settings import TokensSettings
 from embedctl.tokens import engines, published, shards, tokenizer
 from embedctl.tokens.encoding import TextEncoder
 from embedctl.tokens.rows import ChunkRows, Counts
-from embedctl.tokens.tokenizer import Frame
 
 _log = logging.getLogger(__name__)
 
@@ -55,11 +54,13 @@ def make_shard(work: Work) -> Shard:
     """Write ``work.to/NAME.arrow`` and make it durable. The bytes depend on ``work.key`` alone."""
     engines.quiet_threads()
     table = _read(work)
-    loaded, encoder, frame = _tools(work.tokenizer, work.vocabulary)
+    loaded, encoder = _tools(work.tokenizer, work.vocabulary)
     encoder = _proven(loaded, encoder, _sample(table, _PROVEN_CHARACTERS))
     counts = Counts()
     layout = shards.schema(loaded.get_vocab_size())
-    maker = ChunkRows(encoder, frame, work.settings, work.held_percent, layout, counts)
+    frame = tokenizer.frame_of(loaded, work.settings.passage_prompt or "")
+    query_frame = tokenizer.frame_of(loaded, work.settings.query_prompt or "")
+    maker = ChunkRows(encoder, frame, query_frame, work.settings, work.held_percent, layout, counts)
     batches = [maker.of(batch) for batch in _batches(table)]
     path = work.to / f"{work.name}.arrow"
     shards.write_part(path, pa.concat_tables([maker.layout.empty_table(), *batches]))
@@ -91,10 +92,10 @@ def _mended(table: pa.Table, changes: pa.Table) -> pa.Table:
 
 
 @lru_cache(maxsize=1)
-def _tools(path: Path, sha256: str) -> tuple[Tokenizer, TextEncoder, Frame]:
-    """The tokenizer, an encoder with the fastest engine that can be had for it, and its special ids."""
+def _tools(path: Path, sha256: str) -> tuple[Tokenizer, TextEncoder]:
+    """The tokenizer, and an encoder with the fastest engine that can be had for it."""
     loaded = published.load(path)
-    return loaded, TextEncoder(loaded, engines.fastest(loaded, ())), tokenizer.frame_of(loaded)
+    return loaded, TextEncoder(loaded, engines.fastest(loaded, ()))
 
 
 def _proven(loaded: Tokenizer, encoder: TextEncoder, sample: list[str]) -> TextEncoder:

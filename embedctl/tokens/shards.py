@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +112,20 @@ class TokenTable:
 
     @cached_property
     def frame(self) -> Frame:
-        return tokenizers.frame_of(self.tokenizer)
+        """What stands before and after a passage: special ids, and the prompt if there is one."""
+        return tokenizers.frame_of(self.tokenizer, self.prompt("passage"))
+
+    @cached_property
+    def query_frame(self) -> Frame:
+        return tokenizers.frame_of(self.tokenizer, self.prompt("query"))
+
+    @property
+    def query_max_tokens(self) -> int:
+        return int(self.manifest.settings["query_max_tokens"])  # type: ignore[arg-type]
+
+    def prompt(self, kind: Literal["query", "passage"]) -> str:
+        """What is put before each text of that kind."""
+        return str(self.manifest.settings.get(f"{kind}_prompt") or "")
 
     def passage(self, row: int) -> Ids:
         """Token ids of chunk ``row``, a view on the mapped file."""

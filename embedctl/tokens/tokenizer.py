@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from embedctl.errors import ArtifactError
+from embedctl.errors import ArtifactError, ConfigError
 from embedctl.settings import TokensSettings
 
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -22,6 +25,10 @@ class Frame:
     def count(self) -> int:
         return len(self.prefix) + len(self.suffix)
 
+    def around(self, ids: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.unsignedinteger[Any]]:
+        """``ids`` of a text with the special ones."""
+        return np.concatenate([self.prefix, ids, self.suffix]).astype(ids.dtype)
+
 
 def train(texts: Callable[[], Iterable[str]], settings: TokensSettings) -> Tokenizer:
     """Learn a vocabulary; the same texts in the same order give the same ids.
@@ -36,13 +43,19 @@ def train(texts: Callable[[], Iterable[str]], settings: TokensSettings) -> Token
     return tokenizer
 
 
-def frame_of(tokenizer: Tokenizer) -> Frame:
-    """Find the special ids by looking at what encoding adds to a text."""
+def frame_of(tokenizer: Tokenizer, prompt: str = "") -> Frame:
+    """Find the special ids by looking at what encoding adds to a text; those of a prompt go before the text."""
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     full = tokenizer.encode("a").ids
     for start in range(len(full) - len(bare) + 1):
         if full[start : start + len(bare)] == bare:
-            return Frame(tuple(full[:start]), tuple(full[start + len(bare) :]))
+            said = tokenizer.encode(prompt, add_special_tokens=False).ids
+            if tokenizer.encode(f"{prompt}a", add_special_tokens=False).ids != [*said, *bare]:
+                raise ConfigError(
+                    f"the prompt {prompt!r} becomes other tokens before a text than alone",
+                    hint="end tokens.query_prompt and tokens.passage_prompt with ':' and no space",
+                )
+            return Frame((*full[:start], *said), tuple(full[start + len(bare) :]))
     raise ArtifactError("this tokenizer changes a text when it adds its special tokens")
 
 

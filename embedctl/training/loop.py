@@ -3,126 +3,176 @@
 import logging
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from embedctl.errors import DivergedError, OutOfMemory
-from embedctl.model.encoder import Encoder
 from embedctl.settings import TrainingSettings
-from embedctl.training.gradients import accumulate
+from embedctl.training.average import Average
+from embedctl.training.gradients import accumulate_masks, accumulate_pairs
+from embedctl.training.masks import MaskBatch, MaskStream
+from embedctl.training.optimizer import Optimizers
 from embedctl.training.pairs import PairBatch, PairStream
 from embedctl.training.prefetch import prefetch
+from embedctl.training.ranks import Ranks
+from embedctl.training.scale import LossScale
+from embedctl.training.schedule import rate_share
+from embedctl.training.trainee import Trainee
 
 _log = logging.getLogger(__name__)
+
+# So many steps in a row without a finite gradient are no accident.
+_BAD_STEPS = 3
+
+Batch = PairBatch | MaskBatch
+Stream = PairStream | MaskStream
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One optimizer step, done."""
+    """One optimizer step, done. ``skipped``: its gradient was not finite, and no weight has changed."""
 
     number: int
     epoch: float
     loss_nats: float
     learning_rate: float
     gradient_norm: float
-    tokens: int
+    lengths: tuple[int, ...]
     seconds: float
     wait_seconds: float
-    chunk_pairs: int
+    chunk: int
+    skipped: bool
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths)
 
 
-def total_steps(stream: PairStream, settings: TrainingSettings) -> int:
-    """Optimizer steps of the whole run."""
-    return max(1, round(settings.epochs * stream.batches_per_epoch / settings.gradient_accumulation_steps))
+@dataclass(slots=True)
+class Parts:
+    """What steps change as they go on, and what a checkpoint therefore holds.
 
+    chunk: contrastive: pairs in memory at a time; mlm: tokens
+    bad_steps: steps in a row whose gradient was not finite
+    """
 
-def rate_share(number: int, total: int, settings: TrainingSettings) -> float:
-    """What share of the peak learning rate step ``number`` (from 1) has: linear warm-up, then decay to 0."""
-    warmup = round(settings.warmup_share * total)
-    if number <= warmup:
-        return number / warmup
-    done = (number - warmup) / max(1, total - warmup + 1)
-    if settings.schedule == "constant":
-        return 1.0
-    return 1 - done if settings.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    trainee: Trainee
+    optimizers: Optimizers
+    scale: LossScale
+    average: Average | None
+    chunk: int
+    bad_steps: int = 0
 
 
 def steps(
-    encoder: Encoder,
-    optimizer: torch.optim.Optimizer,
-    stream: PairStream,
+    parts: Parts,
+    stream: Stream,
     settings: TrainingSettings,
     *,
     after: int,
+    total: int,
+    peak: float,
     dtype: torch.dtype,
-    chunk_pairs: int,
+    ranks: Ranks,
 ) -> Generator[Step, None, None]:
     """Take the steps after step ``after``, to the end of the run.
 
-    Raises :class:`DivergedError` before a loss or gradient that is not finite reaches the weights, and
-    :class:`OutOfMemory` if even a chunk of one pair does not fit.
+    A step whose loss or gradient is not finite changes no weight; after three in a row :class:`DivergedError` is
+    raised. :class:`OutOfMemory` is if even a chunk of one pair does not fit.
     """
-    total = total_steps(stream, settings)
     many = settings.gradient_accumulation_steps
-    batches = prefetch(stream.batch, range(after * many, total * many))
+    make: Callable[[int], Batch] = stream.batch
+    batches = prefetch(make, range(after * many, total * many))
     started = time.perf_counter()
     try:
         for number in range(after + 1, total + 1):
-            rate = settings.learning_rate * rate_share(number, total, settings)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            rate = peak * rate_share(number, total, settings)
+            for optimizer in parts.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
             step_batches = [next(batches) for _ in range(many)]
             wait = time.perf_counter() - started
-            loss, chunk_pairs = _gradients(encoder, step_batches, settings, dtype=dtype, chunk_pairs=chunk_pairs)
-            limit = settings.clip_norm or math.inf
-            norm = nn.utils.clip_grad_norm_(encoder.parameters(), limit).item()
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise DivergedError(f"loss {loss} and gradient norm {norm} at step {number}")
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            now = time.perf_counter()
-            tokens = sum(batch.tokens for batch in step_batches)
+            loss, norm, done = _step(parts, step_batches, settings, dtype=dtype, ranks=ranks)
+            if not done and parts.bad_steps >= _BAD_STEPS:
+                raise DivergedError(f"loss {loss} and gradient norm {norm} at step {number}, the third such in a row")
+            seconds = time.perf_counter() - started
+            lengths = tuple(length for batch in step_batches for length in batch.lengths)
             epoch = number * many / stream.batches_per_epoch
-            yield Step(number, epoch, loss, rate, norm, tokens, now - started, wait, chunk_pairs)
+            yield Step(number, epoch, loss, rate, norm, lengths, seconds, wait, parts.chunk, not done)
             started = time.perf_counter()
     finally:
         batches.close()
 
 
-def _gradients(
-    encoder: Encoder, batches: list[PairBatch], settings: TrainingSettings, *, dtype: torch.dtype, chunk_pairs: int
-) -> tuple[float, int]:
+def _step(
+    parts: Parts, batches: Sequence[Batch], settings: TrainingSettings, *, dtype: torch.dtype, ranks: Ranks
+) -> tuple[float, float, bool]:
+    """Loss, gradient norm, and whether the weights have moved."""
+    loss = gradients_of(parts, batches, settings, dtype=dtype, ranks=ranks)
+    trainee = parts.trainee
+    ranks.sum_gradients(trainee)
+    parts.scale.take_out(trainee)
+    norm = nn.utils.clip_grad_norm_(trainee.parameters(), settings.clip_norm or math.inf).item()
+    done = math.isfinite(loss) and math.isfinite(norm)
+    if done:
+        for optimizer in parts.optimizers:
+            optimizer.step()
+        if parts.average is not None:
+            parts.average.take_in(trainee.encoder)
+    # With a scaled loss an overflow is how the scale is found.
+    parts.bad_steps = 0 if done or parts.scale.is_searching else parts.bad_steps + 1
+    parts.scale.learn(finite=done)
+    trainee.zero_grad(set_to_none=True)
+    return loss, norm, done
+
+
+def gradients_of(
+    parts: Parts, batches: Sequence[Batch], settings: TrainingSettings, *, dtype: torch.dtype, ranks: Ranks
+) -> float:
     """Gradients of one step; when memory runs out, again with half the chunk, which changes no result."""
     while True:
         try:
-            losses = [
-                accumulate(
-                    encoder,
-                    batch,
-                    chunk_pairs=chunk_pairs,
-                    temperature=settings.temperature,
-                    share=1 / len(batches),
-                    dtype=dtype,
-                )
-                for batch in batches
-            ]
-            return float(torch.stack(losses).mean()), chunk_pairs
+            share = parts.scale.value / len(batches)
+            losses = [_accumulate(parts, batch, settings, share, dtype, ranks) for batch in batches]
+            return float(torch.stack(losses).mean())
         except (RuntimeError, MemoryError) as fault:
             if not is_out_of_memory(fault):
                 raise
         # Outside the handler: inside, the exception keeps every activation of the failed attempt alive.
-        encoder.zero_grad(set_to_none=True)
+        parts.trainee.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        chunk_pairs = min(chunk_pairs, len(batches[0].queries)) // 2
-        if not chunk_pairs:
-            raise OutOfMemory(
-                "not enough memory for a single pair", hint="lower tokens.max_tokens, model.dim or model.layers"
-            )
-        _log.warning("out of memory; going on with training.chunk_pairs = %d", chunk_pairs)
+        _halve(parts, batches, ranks)
+
+
+def _accumulate(
+    parts: Parts, batch: Batch, settings: TrainingSettings, share: float, dtype: torch.dtype, ranks: Ranks
+) -> torch.Tensor:
+    if isinstance(batch, MaskBatch):
+        return accumulate_masks(parts.trainee, batch, chunk_tokens=parts.chunk, share=share, dtype=dtype, ranks=ranks)
+    return accumulate_pairs(
+        parts.trainee, batch, settings, chunk_pairs=parts.chunk, share=share, dtype=dtype, ranks=ranks
+    )
+
+
+def _halve(parts: Parts, batches: Sequence[Batch], ranks: Ranks) -> None:
+    if ranks.size > 1:
+        # The others wait for this one's vectors; what they have would be added twice.
+        raise OutOfMemory("not enough memory for a chunk", hint="lower training.chunk_pairs, or training.batch_tokens")
+    first = batches[0]
+    name, most = ("batch_tokens", first.tokens) if isinstance(first, MaskBatch) else ("chunk_pairs", len(first.queries))
+    # A piece is at least one text, so less than the longest of them cannot be halved.
+    least = max(first.lengths) if isinstance(first, MaskBatch) else 1
+    half = min(parts.chunk, most) // 2
+    if half < least:
+        raise OutOfMemory(
+            "not enough memory for a single text", hint="lower tokens.max_tokens, model.dim or model.layers"
+        )
+    parts.chunk = half
+    _log.warning("out of memory; going on with training.%s = %d at a time", name, half)
 
 
 def is_out_of_memory(fault: BaseException) -> bool:

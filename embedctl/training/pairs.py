@@ -3,7 +3,7 @@
 So resuming needs the number of the next batch and nothing else.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -21,14 +21,36 @@ _CROP_STAYS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class PairBatch:
-    """P pairs: token ids of the queries and of the passages that answer them."""
+    """P pairs: token ids of the queries, of the passages that answer them, and of passages that seem to."""
 
     queries: list[Ids]
     passages: list[Ids]
+    negatives: list[Ids] = field(default_factory=list)
+
+    @property
+    def texts(self) -> list[Ids]:
+        return [*self.queries, *self.passages, *self.negatives]
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(text) for text in self.texts]
 
     @property
     def tokens(self) -> int:
-        return sum(map(len, self.queries)) + sum(map(len, self.passages))
+        return sum(self.lengths)
+
+    def same(self) -> npt.NDArray[np.bool_]:
+        """(P, P + negatives) which passages answer a query as well as its own: the same text, or asked the same."""
+        queries = _numbered(self.queries)
+        passages = _numbered([*self.passages, *self.negatives])
+        pairs = len(self.queries)
+        found: npt.NDArray[np.bool_] = passages[:pairs, None] == passages[None, :]
+        found[:, :pairs] |= queries[:, None] == queries[None, :]
+        # A negative that answers any query of the same words is none.
+        asked = (queries[:, None] == queries[None, :]).astype(np.int64)
+        found[:, pairs:] |= (asked @ (passages[:pairs, None] == passages[None, pairs:])).astype(bool)
+        np.fill_diagonal(found[:, :pairs], val=False)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +121,18 @@ class PairStream:
         return self._table.passage(first + int(np.argmax(self._table.lengths[first:last])))
 
     def _crop(self, passage: Ids, draw: npt.NDArray[np.float64]) -> tuple[Ids, Ids]:
-        prefix, suffix = self._table.frame.prefix, self._table.frame.suffix
-        inner = passage[len(prefix) : len(passage) - len(suffix)]
+        frame = self._table.frame
+        inner = passage[len(frame.prefix) : len(passage) - len(frame.suffix)]
         low, high = _CROP_TOKENS
         length = min(low + int(draw[2] * (high - low)), len(inner) // 2)
         start = int(draw[3] * (len(inner) - length + 1))
         crop, rest = inner[start : start + length], inner
         if draw[4] >= _CROP_STAYS:
             rest = np.concatenate([inner[:start], inner[start + length :]])
-        framed = [np.concatenate([prefix, ids, suffix]).astype(passage.dtype) for ids in (crop, rest)]
-        return framed[0], framed[1]
+        return self._table.query_frame.around(crop), frame.around(rest)
+
+
+def _numbered(texts: list[Ids]) -> npt.NDArray[np.int64]:
+    """Equal texts have equal numbers."""
+    known: dict[bytes, int] = {}
+    return np.array([known.setdefault(text.tobytes(), len(known)) for text in texts], dtype=np.int64)

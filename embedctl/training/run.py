@@ -1,8 +1,11 @@
 """A training run: the loop joined with checkpoints, evaluation and tracking."""
 
 import logging
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -10,25 +13,33 @@ from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import lock, write_file
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.outcome import Outcome
-from embedctl.checkpoint import files, retention
+from embedctl.checkpoint import beginning, files, retention
 from embedctl.checkpoint.files import Checkpoint
 from embedctl.errors import DivergedError, Interrupted
-from embedctl.evaluation.retrieval import Task, evaluate_model, held_task
-from embedctl.memory.host import process_rss_bytes
-from embedctl.model.encoder import Shape, initialise
+from embedctl.model.encoder import Encoder
 from embedctl.model.precision import pick_device, pick_dtype
-from embedctl.progress import Tick, Watch, unwatched
+from embedctl.progress import Watch, unwatched
 from embedctl.settings import Secrets, Settings
 from embedctl.template import config_text
 from embedctl.tokens.shards import TokenTable
-from embedctl.training import loop, starting
-from embedctl.training.loop import Step
-from embedctl.training.optimizer import load_optimizer, make_optimizer, optimizer_tensors
+from embedctl.training import curves, loop, schedule, starting
+from embedctl.training.average import Average
+from embedctl.training.judging import Judge
+from embedctl.training.loop import Parts, Step
+from embedctl.training.masks import MaskStream
+from embedctl.training.optimizer import load_optimizers, make_optimizers, optimizer_tensors
 from embedctl.training.pairs import PairStream
-from embedctl.training.stopping import between_steps
+from embedctl.training.ranks import Ranks, joined
+from embedctl.training.scale import LossScale
+from embedctl.training.stopping import Stop, between_steps
 from embedctl.training.tracking import Tracking
+from embedctl.training.trainee import Trainee
+from embedctl.training.watching import Watcher
 
 CONFIG = "config.toml"
+
+_EXTRA, _RAW = "extra:", "raw:"
+_TIMED_STEPS = 3
 
 _log = logging.getLogger(__name__)
 
@@ -46,22 +57,24 @@ def train(
 ) -> Outcome:
     """Train on ``tokens/NAME`` into ``runs/NAME`` until the schedule, or ``max_steps``, ends.
 
-    A run that stands there with other settings is set aside, not overwritten.
+    A run that stands there with other settings is set aside, not overwritten. Under ``torchrun`` every process has a
+    part of each batch, and the first one does the writing.
     """
     tokens = manifest.read(layout.tokens, "tokens")
     identity = starting.identity_of(settings, tokens.content_id)
-    with lock(layout.lock(layout.run_folder)):
+    with joined() as ranks, lock(layout.lock(layout.run_folder)) if ranks.is_first else nullcontext():
         done = starting.finished(layout, identity)
         # Of a finished run with an older step restored, --resume trains the rest again.
         if done and not (plan.resume and files.head(layout.checkpoints).step != done.step):
             return Outcome(done.folder, done.manifest, made=False)
-        start = starting.starting_point(settings, layout, identity, tokens.content_id, resume=plan.resume)
-        table = TokenTable(layout.tokens)
-        run = _Run(settings, layout, table, start, secrets or Secrets(), watch)
-        try:
-            last = run.go(plan.max_steps)
-        finally:
-            run.tracking.close()
+        start = None
+        if ranks.is_first:
+            start = starting.starting_point(settings, layout, identity, tokens.content_id, resume=plan.resume)
+        if ranks.most(start.step + 1 if start else 0) and not ranks.is_first:
+            start = files.head(layout.checkpoints)
+        run = _Run(settings, layout, TokenTable(layout.tokens), start, ranks)
+        with Tracking.of(layout, settings, secrets, after=run.after, recipe=run.recipe, on=ranks.is_first) as tracking:
+            last = run.go(plan.max_steps, tracking, watch if ranks.is_first else unwatched)
     return Outcome(last.folder, last.manifest, made=True)
 
 
@@ -69,75 +82,95 @@ class _Run:
     """The parts of one run, and what happens between its steps."""
 
     def __init__(
-        self,
-        settings: Settings,
-        layout: Layout,
-        table: TokenTable,
-        start: Checkpoint | None,
-        secrets: Secrets,
-        watch: Watch,
+        self, settings: Settings, layout: Layout, table: TokenTable, start: Checkpoint | None, ranks: Ranks
     ) -> None:
-        self._settings, self._layout, self._table, self._watch = settings, layout, table, watch
-        training = settings.training
+        self._settings, self._layout, self._table, self._ranks = settings, layout, table, ranks
+        training, seed = settings.training, settings.project.seed
         self._device = pick_device(settings.compute.device)
         self._dtype = pick_dtype(settings.compute.precision, self._device)
-        self._stream = PairStream(table, training, seed=settings.project.seed)
-        self._total = loop.total_steps(self._stream, training)
-        self._encoder = initialise(_shape(settings, table), settings.project.seed).to(self._device)
-        self._optimizer = make_optimizer(self._encoder, training)
-        self._task: Task | None = held_task(table, settings.evaluation, seed=settings.project.seed)
-        self._tokenizer_json = (table.folder / "tokenizer.json").read_bytes()
-        self._recipe = starting.recipe_of(settings)
+        stream = MaskStream if training.objective == "mlm" else PairStream
+        self._stream = stream(table, training, seed=seed)
+        encoder = beginning.begin(settings.model, table, seed=seed).to(self._device)
+        trainee = Trainee(encoder, training, seed=seed).to(self._device)
+        self._parts = Parts(
+            trainee,
+            make_optimizers(trainee, training),
+            LossScale.of(self._dtype),
+            Average(encoder, training.ema_decay) if training.ema_decay else None,
+            training.batch_tokens if training.objective == "mlm" else training.chunk_pairs,
+        )
+        self._peak = schedule.peak_rate(training, fresh=not settings.model.init_from)
+        self._judge = Judge.of(settings, table, self._dtype)
+        self.recipe = starting.recipe_of(settings)
         self._saved = start
-        self._after = start.step if start else 0
+        self.after = start.step if start else 0
         self._seen_tokens = 0
-        self._chunk_pairs = training.chunk_pairs
+        self._worse = 0  # evaluations since the best one
         if start:
-            self._restore(start)
-        folder = layout.run_folder
-        write_file(folder / CONFIG, config_text(settings).encode())
-        self.tracking = Tracking(folder, training, secrets, after=self._after, recipe=self._recipe, name=layout.run)
+            self._total = self._restore(start)
+        else:
+            self._total = schedule.total_steps(self._stream.batches_per_epoch, training)
+            if training.minutes:
+                self._total = self._steps_in(training.minutes)
 
-    def go(self, max_steps: int | None) -> Checkpoint:
+    def go(self, max_steps: int | None, tracking: Tracking, watch: Watch) -> Checkpoint:
         """Train; save at the end, at every ``checkpoint.every_steps``, and when asked to stop."""
-        training, every = self._settings.training, self._settings.checkpoint.every_steps
+        training = self._settings.training
+        watcher = Watcher(self._settings, self._encoder.shape, tracking, watch, self._device, self._dtype)
+        if training.compile and self._device.type == "cuda":
+            for block in self._encoder.blocks:
+                block.compile(dynamic=True)
         last = min(self._total, max_steps or self._total)
-        if not self._after:
-            self._save(None, self._evaluate(0))
+        if not self.after:
+            self._save(None, self._measure(0, tracking))
         steps = loop.steps(
-            self._encoder,
-            self._optimizer,
+            self._parts,
             self._stream,
             training,
-            after=self._after,
+            after=self.after,
+            total=self._total,
+            peak=self._peak,
             dtype=self._dtype,
-            chunk_pairs=self._chunk_pairs,
+            ranks=self._ranks,
         )
         with between_steps() as stop:
             for step in self._guarded(steps, last):
                 self._seen_tokens += step.tokens
-                self._chunk_pairs = step.chunk_pairs
-                self._report(step)
-                at_end = step.number in (last, self._total)
-                metrics = None
-                if step.number == self._total or _due(step.number, training.evaluate_every_steps):
-                    metrics = self._evaluate(step.number)
-                if at_end or stop.number or metrics or step.number % every == 0:
-                    self._save(step, metrics)
-                if stop.number and not at_end:
-                    steps.close()
-                    raise Interrupted(
-                        stop.number,
-                        message=f"stopped after step {step.number} of {self._total}; its checkpoint is saved",
-                        hint="embedctl train --resume goes on",
-                    )
+                watcher.report(step, total=self._total, seen_tokens=self._seen_tokens, processes=self._ranks.size)
+                if self._between(step, last, stop, tracking):
+                    break
         steps.close()
         assert self._saved is not None  # step 0 at the latest
         return self._saved
 
+    def _between(self, step: Step, last: int, stop: Stop, tracking: Tracking) -> bool:
+        """What is due after a step; whether the run ends with it."""
+        training = self._settings.training
+        signal = int(self._ranks.most(stop.number or 0))
+        metrics = None
+        if step.number == self._total or _due(step.number, training.evaluate_every_steps):
+            metrics = self._measure(step.number, tracking)
+        if training.patience and int(self._ranks.most(self._worse)) >= training.patience:
+            _log.warning("no better %s in %d evaluations: stopping", self._settings.metric, training.patience)
+            self._total = step.number
+        at_end = step.number in (last, self._total)
+        if at_end or signal or metrics or step.number % self._settings.checkpoint.every_steps == 0:
+            self._save(step, metrics)
+        if signal and not at_end:
+            raise Interrupted(
+                signal,
+                message=f"stopped after step {step.number} of {self._total}; its checkpoint is saved",
+                hint="embedctl train --resume goes on",
+            )
+        return at_end
+
+    @property
+    def _encoder(self) -> Encoder:
+        return self._parts.trainee.encoder
+
     def _guarded(self, steps: Iterator[Step], last: int) -> Iterator[Step]:
         """Steps up to ``last``; a run that diverges names the last good checkpoint."""
-        for _ in range(self._after, last):
+        for _ in range(self.after, last):
             try:
                 yield next(steps)
             except DivergedError as fault:
@@ -147,73 +180,78 @@ class _Run:
                     hint="lower training.learning_rate or raise training.warmup_share",
                 ) from None
 
-    def _report(self, step: Step) -> None:
-        rate = step.tokens / step.seconds
-        memory = _memory_bytes(self._device)
-        if step.number % self._settings.training.log_every_steps == 0:
-            self.tracking.log(
-                step.number,
-                {
-                    "epoch": round(step.epoch, 4),
-                    "loss_nats": step.loss_nats,
-                    "learning_rate": step.learning_rate,
-                    "gradient_norm": step.gradient_norm,
-                    "tokens": self._seen_tokens,
-                    "tokens_per_second": round(rate, 1),
-                    "data_wait_share": round(step.wait_seconds / step.seconds, 4),
-                    "memory_bytes": memory,
-                },
-            )
-        detail = {
-            "loss": f"{step.loss_nats:.3f}",
-            "rate": f"{rate:,.0f} tokens/s",
-            "memory": f"{memory / 2**30:.1f} GiB",
-        }
-        self._watch(Tick(step.number, self._total, "steps", detail))
-        self._alert(step.number, memory)
+    def _steps_in(self, minutes: float) -> int:
+        """How many steps fit, by the time that a few take which change nothing."""
+        training = self._settings.training
+        many, seconds = training.gradient_accumulation_steps, []
+        for number in range(_TIMED_STEPS + 1):
+            batches = [self._stream.batch(number * many + n) for n in range(many)]
+            started = time.perf_counter()
+            loop.gradients_of(self._parts, batches, training, dtype=self._dtype, ranks=self._ranks)
+            seconds.append(time.perf_counter() - started)
+            self._parts.trainee.zero_grad(set_to_none=True)
+        # The first one is slower: memory is taken and kernels are made.
+        slowest = self._ranks.most(sorted(seconds[1:])[_TIMED_STEPS // 2])
+        return max(1, int(60 * minutes / slowest))
 
-    def _alert(self, number: int, memory: int) -> None:
-        from embedctl.memory.host import read_host
-
-        if number % 100 != 1:
-            return
-        if self._device.type == "cuda":
-            total = torch.cuda.get_device_properties(self._device).total_memory
-        else:
-            total = read_host().memory_total_bytes
-        limit = self._settings.memory.alert_ratio
-        if memory > limit * total:
-            _log.warning("memory: %.0f %% of %.1f GiB in use at step %d", 100 * memory / total, total / 2**30, number)
-
-    def _evaluate(self, number: int) -> dict[str, float] | None:
-        if self._task is None:
+    def _measure(self, number: int, tracking: Tracking) -> dict[str, float] | None:
+        """Evaluate, on the first process; counts how long nothing was better."""
+        if not self._ranks.is_first:
             return None
-        metrics = evaluate_model(self._encoder, self._table, self._task, self._settings.evaluation, dtype=self._dtype)
-        self.tracking.log(number, {"evaluation": {**metrics, "queries": len(self._task.queries)}})
+        shown = self._encoder
+        if self._parts.average is not None:
+            shown = Encoder(shown.shape).to(self._device)
+            shown.load_state_dict(self._parts.average.weights)
+        metrics = self._judge.measure(self._parts.trainee, shown)
+        if not metrics:
+            return None
+        count = {"queries": len(self._judge.task.queries)} if self._judge.task else {}
+        tracking.log(number, {"evaluation": {**metrics, **count}})
+        curves.draw(self._layout.run_folder)
+        if number and self._settings.metric in metrics:
+            best = retention.best(files.scan(self._layout.checkpoints), self._settings.metric)
+            sign = -1 if self._settings.metric.endswith("loss_nats") else 1
+            worse = best is not None and sign * metrics[self._settings.metric] <= sign * (
+                best.metric(self._settings.metric) or 0.0
+            )
+            self._worse = self._worse + 1 if worse else 0
         return metrics
 
     def _save(self, step: Step | None, metrics: dict[str, float] | None) -> None:
+        if not self._ranks.is_first:
+            return
         number = step.number if step else 0
+        parts, table = self._parts, self._table
+        write_file(self._layout.run_folder / CONFIG, config_text(self._settings).encode())
         self._saved = files.save(
             self._layout.checkpoints,
             number,
-            encoder=self._encoder,
-            optimizer=optimizer_tensors(self._encoder, self._optimizer),
-            tokenizer_json=self._tokenizer_json,
+            shape=self._encoder.shape,
+            weights=parts.average.weights if parts.average else self._encoder.state_dict(),
+            optimizer=self._hidden_state(),
+            tokenizer_json=(table.folder / "tokenizer.json").read_bytes(),
             config={
-                "query_max_tokens": self._table.manifest.settings["query_max_tokens"],
-                "lowercase": self._table.manifest.settings.get("lowercase"),
+                "query_max_tokens": table.query_max_tokens,
+                "lowercase": table.manifest.settings.get("lowercase"),
+                "query_prompt": table.prompt("query"),
+                "passage_prompt": table.prompt("passage"),
             },
             state={
                 "next_batch": number * self._settings.training.gradient_accumulation_steps,
                 "tokens": self._seen_tokens,
                 "threads": torch.get_num_threads(),
+                "processes": self._ranks.size,
                 "dtype": str(self._dtype),
-                "chunk_pairs": self._chunk_pairs,
+                "chunk": parts.chunk,
+                "scale": parts.scale.value,
+                "scale_good_steps": parts.scale.good_steps,
+                "average_steps": parts.average.steps if parts.average else 0,
+                "bad_steps": parts.bad_steps,
+                "worse_evaluations": self._worse,
                 "torch": torch.__version__,
             },
-            parents={"tokens": self._table.manifest.content_id},
-            recipe=self._recipe,
+            parents={"tokens": table.manifest.content_id},
+            recipe=self.recipe,
             facts={
                 "total_steps": self._total,
                 "epoch": round(step.epoch, 4) if step else 0.0,
@@ -221,23 +259,49 @@ class _Run:
                 "metrics": dict(metrics) if metrics else None,
             },
         )
-        for old in retention.doomed_of(self._layout.checkpoints, self._settings.checkpoint):
+        for old in retention.doomed_of(self._layout.checkpoints, self._settings.checkpoint, self._settings.metric):
             retention.remove(old)
 
-    def _restore(self, start: Checkpoint) -> None:
-        state = files.read_json(start, files.STATE)
+    def _hidden_state(self) -> files.Tensors:
+        """What only training needs: moments, the head of the objective, and the weights behind an average."""
+        parts = self._parts
+        tensors = optimizer_tensors(parts.trainee, parts.optimizers)
+        kept = {f"{_EXTRA}{name}": value for name, value in parts.trainee.extras().items()}
+        if parts.average is not None:
+            kept |= {f"{_RAW}{name}": value for name, value in self._encoder.state_dict().items()}
+        return tensors | {name: value.detach().cpu().contiguous() for name, value in kept.items()}
+
+    def _restore(self, start: Checkpoint) -> int:
+        """Go back to where the checkpoint stands; its total number of steps."""
+        state, parts = files.read_json(start, files.STATE), self._parts
+        tensors = files.read_tensors(start, files.OPTIMIZER)
         files.load_weights(start, self._encoder)
-        load_optimizer(self._encoder, self._optimizer, files.read_tensors(start, files.OPTIMIZER))
-        self._seen_tokens = int(state["tokens"])
-        self._chunk_pairs = min(self._chunk_pairs, int(state["chunk_pairs"]))
+        if parts.average is not None:
+            parts.average = Average(self._encoder, self._settings.training.ema_decay)
+            parts.average.steps = int(state["average_steps"])
+            self._encoder.load_state_dict(_under(_RAW, tensors))
+        parts.trainee.load_state_dict(_under(_EXTRA, tensors), strict=False)
+        plain = {name: value for name, value in tensors.items() if not name.startswith((_EXTRA, _RAW))}
+        load_optimizers(parts.trainee, parts.optimizers, plain)
+        self._seen_tokens, self._worse = int(state["tokens"]), int(state["worse_evaluations"])
+        parts.chunk = min(parts.chunk, int(state["chunk"]))
+        parts.bad_steps = int(state["bad_steps"])
+        parts.scale.value, parts.scale.good_steps = float(state["scale"]), int(state["scale_good_steps"])
+        self._as_before(state)
+        return start.manifest.number("total_steps")
+
+    def _as_before(self, state: dict[str, Any]) -> None:
+        """Compute in the same way, or say that the bits will differ."""
         if state["threads"] != torch.get_num_threads():
             # The number of threads decides the order of sums, and so the last bits (pytorch#88718).
             _log.info("computing with %d threads as this run did before", state["threads"])
             torch.set_num_threads(int(state["threads"]))
-        if state["dtype"] != str(self._dtype) or state["torch"] != torch.__version__:
+        now = (str(self._dtype), torch.__version__, self._ranks.size)
+        before = (state["dtype"], state["torch"], state["processes"])
+        if now != before:
             _log.warning(
-                "this run computed in %s with torch %s, now %s with %s: it goes on, but not to the same bits",
-                state["dtype"], state["torch"], self._dtype, torch.__version__,
+                "this run computed in %s with torch %s in %s processes, now in %s with %s in %s: "
+                "it goes on, but not to the same bits", *before, *now
             )  # fmt: skip
 
 
@@ -245,12 +309,5 @@ def _due(number: int, every: int) -> bool:
     return bool(every) and number % every == 0
 
 
-def _shape(settings: Settings, table: TokenTable) -> Shape:
-    longest = max(int(table.lengths.max()), int(table.query_lengths.max()))
-    wanted = int(table.manifest.settings["max_tokens"])  # type: ignore[arg-type]
-    return Shape(table.tokenizer.get_vocab_size(), max(wanted, longest), **settings.model.model_dump())
-
-
-def _memory_bytes(device: torch.device) -> int:
-    """What this process holds: of the GPU where it computes there, else of the host."""
-    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else process_rss_bytes()
+def _under(prefix: str, tensors: files.Tensors) -> files.Tensors:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

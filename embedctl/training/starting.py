@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from embedctl.artifacts import manifest
 from embedctl.artifacts.layout import Layout
 from embedctl.checkpoint import files
+from embedctl.checkpoint.beginning import origin_of
 from embedctl.checkpoint.files import Checkpoint
 from embedctl.errors import ArtifactError, ConfigError, NotFoundError
 from embedctl.settings import Settings
@@ -15,13 +16,13 @@ from embedctl.settings import Settings
 _log = logging.getLogger(__name__)
 
 # Settings that change how a run is watched or how much it holds at a time, not what it computes.
-_WATCHING = {"log_every_steps", "evaluate_every_steps", "tensorboard", "wandb_project", "chunk_pairs"}
+_WATCHING = {"log_every_steps", "evaluate_every_steps", "tensorboard", "wandb_project", "chunk_pairs", "compile"}
 
 
 def recipe_of(settings: Settings) -> dict[str, JsonValue]:
     """The settings on which the weights depend."""
     return {
-        "model": settings.model.model_dump(mode="json"),
+        "model": {**settings.model.model_dump(mode="json"), "origin": origin_of(settings.model)},
         "training": settings.training.model_dump(mode="json", exclude=_WATCHING),
         "precision": settings.compute.precision,
         "seed": settings.project.seed,

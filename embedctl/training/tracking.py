@@ -3,15 +3,16 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import JsonValue
 
 from embedctl.artifacts.folder import write_file
-from embedctl.settings import Secrets, TrainingSettings
+from embedctl.artifacts.layout import Layout
+from embedctl.settings import Secrets, Settings, TrainingSettings
 
 METRICS = "metrics.jsonl"
 
@@ -43,6 +44,23 @@ class Tracking:
         if settings.wandb_project:
             self._add(_Wandb, folder, settings.wandb_project, secrets, recipe, name)
 
+    @classmethod
+    @contextmanager
+    def of(
+        cls, layout: Layout, settings: Settings, secrets: Secrets | None, *, after: int, recipe: Figures, on: bool
+    ) -> Iterator["Tracking"]:
+        """The trackers of a run, closed in the end; ``on``: this process keeps them, not another one of the run."""
+        if not on:
+            yield _Untracked()
+            return
+        tracking = cls(
+            layout.run_folder, settings.training, secrets or Secrets(), after=after, recipe=recipe, name=layout.run
+        )
+        try:
+            yield tracking
+        finally:
+            tracking.close()
+
     def log(self, step: int, figures: Figures) -> None:
         """One line of metrics.jsonl; the numbers in it also go to the other trackers."""
         self._stream.write(json.dumps({"step": step, **figures}) + "\n")
@@ -68,6 +86,16 @@ class Tracking:
             _log.info("%s is not installed; not tracking with it", fault.name)
         except (OSError, RuntimeError, ValueError, TypeError) as fault:
             _log.warning("%s does not start; going on without: %s", kind.__name__.strip("_"), fault)
+
+
+class _Untracked(Tracking):
+    """Where another process of the run does the tracking."""
+
+    def __init__(self) -> None:
+        pass
+
+    def log(self, step: int, figures: Figures) -> None:
+        pass
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,80 @@
+"""The processes of one run: one, or as many as `torchrun` started, each with a share of every batch.
+
+All of them hold the same weights. What they exchange is the vectors of a batch, so that every text is a negative for
+all queries, and the sums of their gradients; so they compute what one process would with the same batch.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from embedctl.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process's number among ``size``."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def share(self, lengths: Sequence[int]) -> list[int]:
+        """Which of some texts are this process's: a fair part of short and long ones, in order of length."""
+        return sorted(range(len(lengths)), key=lengths.__getitem__)[self.rank :: self.size]
+
+    def assemble(self, own_bD: Tensor, places: Sequence[int], count: int) -> Tensor:
+        """Vectors of all processes, (count, D): each brings the rows at its ``places``."""
+        whole_BD = own_bD.new_zeros(count, own_bD.shape[1])
+        whole_BD.index_copy_(0, torch.tensor(places, device=own_bD.device, dtype=torch.int64), own_bD)
+        if self.size > 1:
+            dist.all_reduce(whole_BD)
+        return whole_BD
+
+    def sum_gradients(self, module: nn.Module) -> None:
+        """Replace each gradient by the sum over the processes."""
+        if self.size == 1:
+            return
+        for weight in module.parameters():
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            dist.all_reduce(weight.grad)
+
+    def most(self, number: float) -> float:
+        """The largest of the processes' numbers; also waits for all of them."""
+        if self.size == 1:
+            return number
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        value = torch.tensor(number, dtype=torch.float64, device=device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return float(value)
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """The processes that `torchrun` started; without it this one alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Ranks()
+        return
+    if "MASTER_ADDR" not in os.environ:
+        raise ConfigError(
+            "WORLD_SIZE is set, but not by torchrun", hint="torchrun --nproc-per-node N -m embedctl train"
+        )
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if gpu else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), size)
+    finally:
+        dist.destroy_process_group()
