@@ -1,8 +1,5 @@
 """The model: flat equals alone equals padded, and another library's model of the same weights."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,16 +7,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedctl.checkpoint import files
-from embedctl.checkpoint.export import export_model
-from embedctl.errors import ConfigError, RefusedError
+from embedctl.errors import ConfigError
 from embedctl.model.batch import FlatBatch
 from embedctl.model.encoder import Encoder, initialise
 from embedctl.model.encoding import encode
 from embedctl.model.objective import info_nce
 from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.model.shape import Shape
-from tests.conftest import prepare, train
 
 SHAPE = Shape(vocabulary=100, max_tokens=700, layers=2, dim=32, heads=4, intermediate_dim=48, pooling="mean")
 CPU = torch.device("cpu")
@@ -139,39 +133,3 @@ def test_a_device_that_is_not_there_is_a_usage_error():
 
     assert pick_device("auto").type in ("cpu", "mps")
     assert pick_dtype("fp32", CPU) is torch.float32
-
-
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_sentence_transformers_opens_the_export_and_gives_the_same_vectors(pooling: str):
-    from sentence_transformers import SentenceTransformer
-
-    loaded = prepare(f"model.pooling={pooling}", "model.layers=2")
-    train(loaded, max_steps=3)
-    made = export_model(loaded.layout)
-    sentences = ["the river breaks", "a violin sings near the old harbour", "x", "Über naïve 你好 🙂", "river " * 200]
-
-    theirs = SentenceTransformer(str(made.folder), device="cpu").encode(sentences)
-
-    model = files.load_model(files.head(loaded.layout.checkpoints), CPU)
-    model.tokenizer.enable_truncation(model.encoder.shape.max_tokens)
-    ids = [np.asarray(encoding.ids, dtype=np.uint32) for encoding in model.tokenizer.encode_batch(sentences)]
-    ours = encode(model.encoder, ids, dtype=torch.float32)
-    assert ((ours * theirs).sum(1) / np.linalg.norm(theirs, axis=1)).min() >= 0.9999
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
-    assert len(ids[-1]) == model.encoder.shape.max_tokens
-
-
-def test_an_export_replaces_only_an_export():
-    loaded = prepare()
-    train(loaded, max_steps=1)
-    Path("mine").mkdir()
-    Path("mine/thesis.txt").write_text("years of work")
-
-    with pytest.raises(RefusedError):
-        export_model(loaded.layout, to=Path("mine"))
-    first = export_model(loaded.layout, to=Path("out"))
-    again = export_model(loaded.layout, to=Path("out"))
-
-    assert Path("mine/thesis.txt").read_text() == "years of work"
-    assert (first.made, again.made) == (True, False)
-    assert json.loads(Path("out/config.json").read_text())["model_type"] == "bert"

@@ -20,15 +20,29 @@ def group() -> None:
 def export(
     context: typer.Context,
     form: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="sentence-transformers.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="sentence-transformers; onnx (pip install 'embedctl\\[onnx]'); or torchscript, deprecated by PyTorch.",
+        ),
     ] = "sentence-transformers",
     to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="A new folder, or an older export.")] = None,
 ) -> None:
-    """Write the head of the run as a folder that SentenceTransformer(path) opens."""
-    from embedctl.checkpoint.export import export_model
+    """Write the head of the run for other programs, and check that they get the same vectors."""
+    from embedctl.checkpoint.export import FORMATS, export_model
 
-    if form != "sentence-transformers":
-        raise typer.BadParameter(f"want sentence-transformers; got {form!r}", param_hint="--format")
-    made = export_model(settings_of(context).layout, to=to)
-    then = f'SentenceTransformer("{show.short(made.folder)}").encode(["some text"])'
-    show.outcome(context, made, facts={"step": "steps trained", "dim": "dimensions"}, then=then)
+    if form not in FORMATS:
+        raise typer.BadParameter(f"want {', '.join(FORMATS)}; got {form!r}", param_hint="--format")
+    made = export_model(settings_of(context).layout, form, to=to)
+    facts = {"step": "steps trained", "dim": "dimensions"}
+    show.outcome(context, made, facts=facts, then=_how_to_open(form, made.folder))
+
+
+def _how_to_open(form: str, folder: Path) -> str:
+    where = show.short(folder)
+    return {
+        "sentence-transformers": f'SentenceTransformer("{where}").encode(["some text"])',
+        "onnx": f'onnxruntime.InferenceSession("{where}/model.onnx"), its tokens by {where}/tokenizer.json',
+        "torchscript": f'torch.jit.load("{where}/model.pt"), its tokens by {where}/tokenizer.json',
+    }[form]
