@@ -67,6 +67,9 @@ def test_sentence_transformers_opens_the_export_and_gives_the_same_vectors(layou
     assert same(vectors(loaded, "query:"), theirs.encode_query(SENTENCES))
     assert same(vectors(loaded, "passage:"), theirs.encode_document(SENTENCES))
     assert not same(vectors(loaded), theirs.encode_query(SENTENCES))
+    # Version 3.0 hands ModernBERT whatever its tokenizer gives, unless told what it takes.
+    told = json.loads(Path("ws/exports/main-sentence-transformers/tokenizer_config.json").read_text())
+    assert ("model_input_names" in told) == (layout == "modernbert")
 
 
 def by_onnxruntime(folder: Path) -> Callable[[dict[str, Vectors]], Vectors]:

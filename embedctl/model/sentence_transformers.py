@@ -74,6 +74,8 @@ def _tokenizer_config(shape: Shape, tokenizer: Tokenizer) -> dict[str, Any]:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": shape.max_tokens,
         "clean_up_tokenization_spaces": False,
+        # ModernBertModel takes no more, and older versions hand it all that the tokenizer gives.
+        **({"model_input_names": ["input_ids", "attention_mask"]} if shape.layout == "modernbert" else {}),
         **known,
     }
 
