@@ -274,6 +274,9 @@ class CheckpointSettings(Section):
 class EvaluationSettings(Section):
     """How good the vectors are."""
 
+    documents: Literal["all", "held"] = Field(
+        "all", description="What is searched: all records, or the held ones alone, which is easier."
+    )
     max_documents: int = Field(
         20_000, ge=0, description="Largest number of records searched: the held ones and a sample of the rest; 0: all."
     )
@@ -281,6 +284,10 @@ class EvaluationSettings(Section):
     similarity_file: OptionalPath = Field(
         None, description="Scored sentence pairs (.csv, .tsv, .jsonl: sentence1, sentence2, score) for Spearman."
     )
+    beir_folders: tuple[Path, ...] = Field(
+        (), description="Folders in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv; plain or .gz."
+    )
+    mteb_tasks: tuple[str, ...] = Field((), description="Names of MTEB tasks; wants pip install 'embedctl[eval]'.")
 
 
 class EmbeddingSettings(Section):

@@ -21,8 +21,10 @@ from embedctl.loading import Loaded
 from embedctl.settings import TrainingSettings
 from embedctl.tokens.shards import TokenTable
 from embedctl.training import gradients, loop
+from embedctl.training.laying import Layer
 from embedctl.training.pairs import PairStream
 from embedctl.training.prefetch import prefetch
+from embedctl.training.ranks import Ranks
 from embedctl.training.schedule import rate_share
 from embedctl.training.trainee import Trainee
 from tests.conftest import Run, options, prepare, state, tiny, train
@@ -85,7 +87,8 @@ def test_a_chunked_batch_has_the_loss_and_gradients_of_the_plain_one(chunk_pairs
     def computed(chunk: int) -> tuple[float, dict[str, torch.Tensor]]:
         trainee = trainee_of(loaded, table)
         settings = loaded.settings.training
-        loss = gradients.accumulate_pairs(trainee, batch, settings, chunk_pairs=chunk, share=1.0, dtype=torch.float32)
+        laid = Layer(torch.device("cpu"), Ranks()).lay(batch, chunk)
+        loss = gradients.accumulate_pairs(trainee, laid, settings, share=1.0, dtype=torch.float32, ranks=Ranks())
         return loss.item(), {name: value.grad for name, value in trainee.named_parameters() if value.grad is not None}
 
     loss, plain = computed(len(batch.queries))
@@ -157,11 +160,11 @@ def test_a_full_memory_halves_the_chunk_and_changes_no_weight(monkeypatch: pytes
     train(plain, max_steps=3)
     real = gradients.accumulate_pairs
 
-    def limited(trainee, batch, settings, *, chunk_pairs, **named):
-        if chunk_pairs > 3:
-            torch.autograd.backward(real(trainee, batch, settings, chunk_pairs=chunk_pairs, **named).requires_grad_())
+    def limited(trainee, laid, settings, **named):
+        if laid.chunk > 3:
+            torch.autograd.backward(real(trainee, laid, settings, **named).requires_grad_())
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: not enough memory")
-        return real(trainee, batch, settings, chunk_pairs=chunk_pairs, **named)
+        return real(trainee, laid, settings, **named)
 
     monkeypatch.setattr(loop, "accumulate_pairs", limited)
     train(squeezed, max_steps=3)

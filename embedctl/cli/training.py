@@ -23,13 +23,16 @@ def train(
     ] = None,
 ) -> None:
     """Train the encoder on query-passage pairs; where text has no queries, on crops of it."""
+    from embedctl.training.ranks import is_first
     from embedctl.training.run import Plan
     from embedctl.training.run import train as run
 
     loaded = settings_of(context)
     plan = Plan(resume=resume, max_steps=max_steps)
-    with render.progress("train", quiet=invocation(context).quiet) as watch:
+    with render.progress("train", quiet=invocation(context).quiet or not is_first()) as watch:
         made = run(loaded.settings, loaded.layout, plan, secrets=loaded.secrets, watch=watch)
+    if not is_first():
+        return
     finished = made.manifest.facts["step"] == made.manifest.facts["total_steps"]
     show.outcome(
         context, made, facts={"step": "steps"}, then="embedctl eval" if finished else "embedctl train --resume"

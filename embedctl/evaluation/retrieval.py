@@ -42,7 +42,8 @@ def held_task(table: TokenTable, settings: EvaluationSettings, *, seed: int) -> 
     """The task that the held split makes; ``None`` if nothing is held."""
     with_query = np.flatnonzero(table.held & (table.query_lengths > 0))
     asked = with_query if len(with_query) else np.flatnonzero(table.held)
-    records = _searched(table, asked, settings.max_documents, seed)
+    records = np.flatnonzero(table.held) if settings.documents == "held" else np.arange(table.records)
+    records = _sampled(records, asked, settings.max_documents, seed)
     if not len(asked) or len(records) < 2:
         return None
     if settings.max_documents:
@@ -94,10 +95,12 @@ def _ranks(scores: Floats, task: Task, answers: npt.NDArray[np.int64]) -> Ranks:
     return ranks_of(np.maximum.reduceat(scores, task.firsts, axis=1), answers)
 
 
-def _searched(table: TokenTable, asked: npt.NDArray[np.int64], limit: int, seed: int) -> npt.NDArray[np.int64]:
-    if not limit or table.records <= limit:
-        return np.arange(table.records)
-    others = np.setdiff1d(np.arange(table.records), asked)
+def _sampled(
+    records: npt.NDArray[np.int64], asked: npt.NDArray[np.int64], limit: int, seed: int
+) -> npt.NDArray[np.int64]:
+    if not limit or len(records) <= limit:
+        return records
+    others = np.setdiff1d(records, asked)
     room = max(0, limit - len(asked))
     sample = np.random.Generator(np.random.Philox(key=seed)).permutation(others)[:room]
     return np.sort(np.concatenate([asked[:limit], sample]))

@@ -44,12 +44,12 @@ class FlatBatch:
         self.device = device
         self.order = sorted(range(len(texts)), key=lengths.__getitem__)
         self.lengths = [lengths[i] for i in self.order]
-        self.ids_T = torch.cat([texts[i] for i in self.order]).to(device, non_blocking=True)
-        self.lengths_B = torch.tensor(self.lengths, device=device)
-        self.positions_T = torch.cat([torch.arange(length) for length in self.lengths]).to(device, non_blocking=True)
+        self.ids_T = sent(torch.cat([texts[i] for i in self.order]), device)
+        self.lengths_B = sent(torch.tensor(self.lengths), device)
+        self.positions_T = sent(torch.cat([torch.arange(length) for length in self.lengths]), device)
         back = torch.empty(len(texts), dtype=torch.int64)
         back[torch.tensor(self.order)] = torch.arange(len(texts))
-        self.back_B = back.to(device)
+        self.back_B = sent(back, device)
 
     @property
     def longest(self) -> int:
@@ -73,6 +73,11 @@ class FlatBatch:
     def ends(self) -> Tensor:
         """(B + 1,) int32, where each text begins, and where the last one ends."""
         return torch.cat([self.lengths_B.new_zeros(1), self.lengths_B.cumsum(0)]).to(torch.int32)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; to a GPU out of pinned memory, so that nobody waits for the copy."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _group(lengths: Sequence[int], device: torch.device) -> Group:

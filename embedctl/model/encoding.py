@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from embedctl.model.batch import FlatBatch
+from embedctl.model.batch import FlatBatch, sent
 from embedctl.model.encoder import Encoder
 from embedctl.progress import Tick, Watch, unwatched
 
@@ -45,12 +45,16 @@ def flat_batches(texts: Sequence[Ids], *, device: torch.device, tokens: int | No
 
 def embed(encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype) -> Tensor:
     """Vectors, float32 (B, D), of a batch of texts (token ids with their special tokens), in their order."""
-    device = next(encoder.parameters()).device
-    pieces = flat_batches(texts, device=device)
+    return embed_pieces(encoder, flat_batches(texts, device=next(encoder.parameters()).device), dtype)
+
+
+def embed_pieces(encoder: Encoder, pieces: Sequence[Piece], dtype: torch.dtype) -> Tensor:
+    """The same for a batch that is laid flat already."""
     vectors_BD = torch.cat([encoder(piece.batch, dtype) for piece in pieces])
-    back_B = torch.empty(len(texts), dtype=torch.int64)
-    back_B[torch.tensor([i for piece in pieces for i in piece.members])] = torch.arange(len(texts))
-    return vectors_BD.index_select(0, back_B.to(device))
+    members = [i for piece in pieces for i in piece.members]
+    back_B = torch.empty(len(members), dtype=torch.int64)
+    back_B[torch.tensor(members)] = torch.arange(len(members))
+    return vectors_BD.index_select(0, sent(back_B, vectors_BD.device))
 
 
 def encode(

@@ -30,6 +30,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         for model, flops in _SHEETS.items():
             if model in name:
                 return flops
+    if device.type == "cpu" and dtype == torch.float16:
+        dtype = torch.float32  # no processor is meant to compute in it, and none is measured
     size = 4096 if device.type == "cuda" else 1024
     one, other = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")

@@ -5,50 +5,37 @@ which a pass piece by piece carries back to the weights (Gao et al. 2021, arXiv:
 piece, negatives by the batch.
 """
 
-from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from embedctl.model.encoder import Encoder
-from embedctl.model.encoding import Ids, Piece, embed, flat_batches
+from embedctl.model.encoding import Piece, embed_pieces, flat_batches
 from embedctl.model.objective import info_nce
 from embedctl.settings import TrainingSettings
+from embedctl.training.laying import Laid
 from embedctl.training.masks import MaskBatch
 from embedctl.training.pairs import PairBatch
 from embedctl.training.ranks import Ranks
 from embedctl.training.trainee import Trainee
 
-_ALONE = Ranks()
-
 
 def accumulate_pairs(
-    trainee: Trainee,
-    batch: PairBatch,
-    settings: TrainingSettings,
-    *,
-    chunk_pairs: int,
-    share: float,
-    dtype: torch.dtype,
-    ranks: Ranks = _ALONE,
+    trainee: Trainee, laid: Laid, settings: TrainingSettings, *, share: float, dtype: torch.dtype, ranks: Ranks
 ) -> Tensor:
     """Add ``share`` times the gradient of the batch's loss to the weights' gradients; return the loss in nats.
 
-    With a chunk as large as the batch this is plain back-propagation; a smaller one gives the same gradient.
-    With several processes the gradients of each are parts of a sum.
+    With one chunk this is plain back-propagation; with several it gives the same gradient. With several processes
+    the gradients of each are parts of a sum.
     """
-    encoder, pairs, texts = trainee.encoder, len(batch.queries), batch.texts
-    places = ranks.share(batch.lengths)
-    own = [texts[i] for i in places]
-    if chunk_pairs >= pairs:
-        chunks = [own]
-        vectors = [embed(encoder, own, dtype)]
-    else:
-        chunks = _cut(own, max(1, chunk_pairs * len(texts) // pairs))
-        with torch.no_grad():
-            vectors = [embed(encoder, chunk, dtype) for chunk in chunks]
-    whole_XD = ranks.assemble(torch.cat(vectors).detach(), places, len(texts)).requires_grad_()
+    batch = laid.batch
+    assert isinstance(batch, PairBatch)
+    encoder, pairs = trainee.encoder, len(batch.queries)
+    with nullcontext() if len(laid.chunks) == 1 else torch.no_grad():
+        vectors = [embed_pieces(encoder, chunk, dtype) for chunk in laid.chunks]
+    whole_XD = ranks.assemble(torch.cat(vectors).detach(), laid.places, len(batch.lengths)).requires_grad_()
     loss = info_nce(
         whole_XD[:pairs],
         whole_XD[pairs:],
@@ -62,29 +49,20 @@ def accumulate_pairs(
     if ranks.is_first:
         for weight, gradient in zip(learned, others, strict=True):
             weight.grad = gradient if weight.grad is None else weight.grad + gradient
-    own_bD = gradient_XD[torch.tensor(places, device=gradient_XD.device)]
-    for chunk, gradient, vector in zip(chunks, torch.split(own_bD, [len(c) for c in chunks]), vectors, strict=True):
-        torch.autograd.backward(vector if vector.requires_grad else embed(encoder, chunk, dtype), gradient)
+    own_bD = gradient_XD[torch.tensor(laid.places, device=gradient_XD.device)]
+    for chunk, gradient, vector in zip(laid.chunks, torch.split(own_bD, laid.sizes), vectors, strict=True):
+        torch.autograd.backward(vector if vector.requires_grad else embed_pieces(encoder, chunk, dtype), gradient)
     return loss.detach()
 
 
-def accumulate_masks(
-    trainee: Trainee,
-    batch: MaskBatch,
-    *,
-    chunk_tokens: int,
-    share: float,
-    dtype: torch.dtype,
-    ranks: Ranks = _ALONE,
-) -> Tensor:
-    """The same for hidden words: the mean over those of the whole batch, a piece of ``chunk_tokens`` at a time."""
-    assert trainee.guess is not None
-    device = trainee.guess.bias.device
-    places = ranks.share(batch.lengths)
+def accumulate_masks(trainee: Trainee, laid: Laid, *, share: float, dtype: torch.dtype, ranks: Ranks) -> Tensor:
+    """The same for hidden words: the mean over those of the whole batch, a piece at a time."""
+    batch = laid.batch
+    assert isinstance(batch, MaskBatch)
     words = sum(map(len, batch.answers))
-    total = torch.zeros((), device=device)
-    for piece in flat_batches([batch.texts[i] for i in places], device=device, tokens=chunk_tokens):
-        members = [places[i] for i in piece.members]
+    total = next(trainee.parameters()).new_zeros(())
+    for (piece,) in laid.chunks:
+        members = [laid.places[i] for i in piece.members]
         loss = _guess(trainee, trainee.encoder, batch, piece, members, dtype) / words
         torch.autograd.backward(loss * share)
         total += loss.detach()
@@ -114,7 +92,3 @@ def _guess(
     hidden_MD = encoder.hidden(piece.batch, dtype).index_select(0, rows)
     ids_M = torch.from_numpy(answers.astype(np.int64)).to(device)
     return trainee.guess.loss(encoder, hidden_MD, ids_M) * len(answers)
-
-
-def _cut(texts: Sequence[Ids], many: int) -> list[list[Ids]]:
-    return [list(texts[first : first + many]) for first in range(0, len(texts), many)]

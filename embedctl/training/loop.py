@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +13,10 @@ from embedctl.errors import DivergedError, OutOfMemory
 from embedctl.settings import TrainingSettings
 from embedctl.training.average import Average
 from embedctl.training.gradients import accumulate_masks, accumulate_pairs
+from embedctl.training.laying import Batch, Laid, Layer
 from embedctl.training.masks import MaskBatch, MaskStream
 from embedctl.training.optimizer import Optimizers
-from embedctl.training.pairs import PairBatch, PairStream
+from embedctl.training.pairs import PairStream
 from embedctl.training.prefetch import prefetch
 from embedctl.training.ranks import Ranks
 from embedctl.training.scale import LossScale
@@ -27,7 +28,6 @@ _log = logging.getLogger(__name__)
 # So many steps in a row without a finite gradient are no accident.
 _BAD_STEPS = 3
 
-Batch = PairBatch | MaskBatch
 Stream = PairStream | MaskStream
 
 
@@ -41,6 +41,7 @@ class Step:
     learning_rate: float
     gradient_norm: float
     lengths: tuple[int, ...]
+    padded_tokens: int
     seconds: float
     wait_seconds: float
     chunk: int
@@ -84,7 +85,11 @@ def steps(
     raised. :class:`OutOfMemory` is if even a chunk of one pair does not fit.
     """
     many = settings.gradient_accumulation_steps
-    make: Callable[[int], Batch] = stream.batch
+    layer = Layer(next(parts.trainee.parameters()).device, ranks)
+
+    def make(number: int) -> Laid:
+        return layer.lay(stream.batch(number), parts.chunk)
+
     batches = prefetch(make, range(after * many, total * many))
     started = time.perf_counter()
     try:
@@ -95,23 +100,30 @@ def steps(
                     group["lr"] = rate
             step_batches = [next(batches) for _ in range(many)]
             wait = time.perf_counter() - started
-            loss, norm, done = _step(parts, step_batches, settings, dtype=dtype, ranks=ranks)
+            loss, norm, done = _step(parts, layer, step_batches, settings, dtype=dtype, ranks=ranks)
             if not done and parts.bad_steps >= _BAD_STEPS:
                 raise DivergedError(f"loss {loss} and gradient norm {norm} at step {number}, the third such in a row")
             seconds = time.perf_counter() - started
-            lengths = tuple(length for batch in step_batches for length in batch.lengths)
+            lengths = tuple(length for laid in step_batches for length in laid.batch.lengths)
+            padded = sum(laid.batch.padded_tokens for laid in step_batches)
             epoch = number * many / stream.batches_per_epoch
-            yield Step(number, epoch, loss, rate, norm, lengths, seconds, wait, parts.chunk, not done)
+            yield Step(number, epoch, loss, rate, norm, lengths, padded, seconds, wait, parts.chunk, not done)
             started = time.perf_counter()
     finally:
         batches.close()
 
 
 def _step(
-    parts: Parts, batches: Sequence[Batch], settings: TrainingSettings, *, dtype: torch.dtype, ranks: Ranks
+    parts: Parts,
+    layer: Layer,
+    batches: Sequence[Laid],
+    settings: TrainingSettings,
+    *,
+    dtype: torch.dtype,
+    ranks: Ranks,
 ) -> tuple[float, float, bool]:
     """Loss, gradient norm, and whether the weights have moved."""
-    loss = gradients_of(parts, batches, settings, dtype=dtype, ranks=ranks)
+    loss = gradients_of(parts, layer, batches, settings, dtype=dtype, ranks=ranks)
     trainee = parts.trainee
     ranks.sum_gradients(trainee)
     parts.scale.take_out(trainee)
@@ -130,13 +142,21 @@ def _step(
 
 
 def gradients_of(
-    parts: Parts, batches: Sequence[Batch], settings: TrainingSettings, *, dtype: torch.dtype, ranks: Ranks
+    parts: Parts,
+    layer: Layer,
+    batches: Sequence[Laid],
+    settings: TrainingSettings,
+    *,
+    dtype: torch.dtype,
+    ranks: Ranks,
 ) -> float:
     """Gradients of one step; when memory runs out, again with half the chunk, which changes no result."""
+    share = parts.scale.value / len(batches)
     while True:
+        # What was made ready before memory ran out is still in larger chunks.
+        batches = [laid if laid.chunk == parts.chunk else layer.lay(laid.batch, parts.chunk) for laid in batches]
         try:
-            share = parts.scale.value / len(batches)
-            losses = [_accumulate(parts, batch, settings, share, dtype, ranks) for batch in batches]
+            losses = [_accumulate(parts, laid, settings, share, dtype, ranks) for laid in batches]
             return float(torch.stack(losses).mean())
         except (RuntimeError, MemoryError) as fault:
             if not is_out_of_memory(fault):
@@ -145,27 +165,27 @@ def gradients_of(
         parts.trainee.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        _halve(parts, batches, ranks)
+        _halve(parts, batches[0].batch, ranks)
 
 
 def _accumulate(
-    parts: Parts, batch: Batch, settings: TrainingSettings, share: float, dtype: torch.dtype, ranks: Ranks
+    parts: Parts, laid: Laid, settings: TrainingSettings, share: float, dtype: torch.dtype, ranks: Ranks
 ) -> torch.Tensor:
-    if isinstance(batch, MaskBatch):
-        return accumulate_masks(parts.trainee, batch, chunk_tokens=parts.chunk, share=share, dtype=dtype, ranks=ranks)
-    return accumulate_pairs(
-        parts.trainee, batch, settings, chunk_pairs=parts.chunk, share=share, dtype=dtype, ranks=ranks
-    )
+    laid.arrive()
+    if isinstance(laid.batch, MaskBatch):
+        return accumulate_masks(parts.trainee, laid, share=share, dtype=dtype, ranks=ranks)
+    return accumulate_pairs(parts.trainee, laid, settings, share=share, dtype=dtype, ranks=ranks)
 
 
-def _halve(parts: Parts, batches: Sequence[Batch], ranks: Ranks) -> None:
+def _halve(parts: Parts, first: Batch, ranks: Ranks) -> None:
     if ranks.size > 1:
         # The others wait for this one's vectors; what they have would be added twice.
         raise OutOfMemory("not enough memory for a chunk", hint="lower training.chunk_pairs, or training.batch_tokens")
-    first = batches[0]
-    name, most = ("batch_tokens", first.tokens) if isinstance(first, MaskBatch) else ("chunk_pairs", len(first.queries))
     # A piece is at least one text, so less than the longest of them cannot be halved.
-    least = max(first.lengths) if isinstance(first, MaskBatch) else 1
+    if isinstance(first, MaskBatch):
+        name, most, least = "batch_tokens", sum(first.lengths), max(first.lengths)
+    else:
+        name, most, least = "chunk_pairs", len(first.queries), 1
     half = min(parts.chunk, most) // 2
     if half < least:
         raise OutOfMemory(

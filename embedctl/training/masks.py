@@ -35,8 +35,9 @@ class MaskBatch:
         return [len(text) for text in self.texts]
 
     @property
-    def tokens(self) -> int:
-        return sum(self.lengths)
+    def padded_tokens(self) -> int:
+        """What a trainer that pads all texts to the longest computes."""
+        return len(self.texts) * max(self.lengths)
 
 
 class MaskStream:

@@ -36,8 +36,10 @@ class PairBatch:
         return [len(text) for text in self.texts]
 
     @property
-    def tokens(self) -> int:
-        return sum(self.lengths)
+    def padded_tokens(self) -> int:
+        """What a trainer that pads queries and passages each to their longest computes."""
+        passages = [*self.passages, *self.negatives]
+        return sum(len(texts) * max(map(len, texts)) for texts in (self.queries, passages))
 
     def same(self) -> npt.NDArray[np.bool_]:
         """(P, P + negatives) which passages answer a query as well as its own: the same text, or asked the same."""

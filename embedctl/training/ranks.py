@@ -59,6 +59,11 @@ class Ranks:
         return float(value)
 
 
+def is_first() -> bool:
+    """Whether this is the first process that `torchrun` started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """The processes that `torchrun` started; without it this one alone."""

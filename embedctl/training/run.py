@@ -25,6 +25,7 @@ from embedctl.tokens.shards import TokenTable
 from embedctl.training import curves, loop, schedule, starting
 from embedctl.training.average import Average
 from embedctl.training.judging import Judge
+from embedctl.training.laying import Layer
 from embedctl.training.loop import Parts, Step
 from embedctl.training.masks import MaskStream
 from embedctl.training.optimizer import load_optimizers, make_optimizers, optimizer_tensors
@@ -140,8 +141,8 @@ class _Run:
                 if self._between(step, last, stop, tracking):
                     break
         steps.close()
-        assert self._saved is not None  # step 0 at the latest
-        return self._saved
+        self._ranks.most(0)  # the first process has saved
+        return self._saved or files.head(self._layout.checkpoints)
 
     def _between(self, step: Step, last: int, stop: Stop, tracking: Tracking) -> bool:
         """What is due after a step; whether the run ends with it."""
@@ -182,12 +183,12 @@ class _Run:
 
     def _steps_in(self, minutes: float) -> int:
         """How many steps fit, by the time that a few take which change nothing."""
-        training = self._settings.training
+        training, layer = self._settings.training, Layer(self._device, self._ranks)
         many, seconds = training.gradient_accumulation_steps, []
         for number in range(_TIMED_STEPS + 1):
-            batches = [self._stream.batch(number * many + n) for n in range(many)]
+            batches = [layer.lay(self._stream.batch(number * many + n), self._parts.chunk) for n in range(many)]
             started = time.perf_counter()
-            loop.gradients_of(self._parts, batches, training, dtype=self._dtype, ranks=self._ranks)
+            loop.gradients_of(self._parts, layer, batches, training, dtype=self._dtype, ranks=self._ranks)
             seconds.append(time.perf_counter() - started)
             self._parts.trainee.zero_grad(set_to_none=True)
         # The first one is slower: memory is taken and kernels are made.

@@ -49,7 +49,7 @@ class Watcher:
                 "tokens": seen_tokens,
                 "tokens_per_second": round(step.tokens / step.seconds, 1),
                 "mfu": round(training_flops(self._shape, step.lengths) / step.seconds / self._peak / processes, 4),
-                "padding_avoided": round(1 - step.tokens / (len(step.lengths) * max(step.lengths)), 4),
+                "padding_avoided": round(1 - step.tokens / step.padded_tokens, 4),
                 "data_wait_share": round(step.wait_seconds / step.seconds, 4),
                 "memory_bytes": memory,
             }

@@ -1,0 +1,75 @@
+"""Batches laid flat, and sent to the GPU, by the prefetch thread while the model works on the one before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from embedctl.model.encoding import Ids, Piece, flat_batches
+from embedctl.training.masks import MaskBatch
+from embedctl.training.pairs import PairBatch
+from embedctl.training.ranks import Ranks
+
+Batch = PairBatch | MaskBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """This process's part of a batch.
+
+    places: which texts of the batch
+    chunks: what is in memory at a time; ``members`` of the pieces of a chunk are places in the chunk
+    sizes:  texts of each chunk
+    copied: set when the last copy to the GPU has arrived; ``None`` on a CPU
+    """
+
+    batch: Batch
+    chunk: int
+    places: list[int]
+    chunks: list[list[Piece]]
+    sizes: list[int]
+    copied: torch.cuda.Event | None = None
+
+    def arrive(self) -> None:
+        """Let the work that follows wait for the copies, and the memory of the copies for that work."""
+        if self.copied is None:
+            return
+        stream = torch.cuda.current_stream()
+        stream.wait_event(self.copied)
+        for piece in (piece for chunk in self.chunks for piece in chunk):
+            for tensor in (piece.batch.ids_T, piece.batch.lengths_B, piece.batch.positions_T, piece.batch.back_B):
+                tensor.record_stream(stream)
+
+
+class Layer:
+    """Lays batches for a device. ``stream``: its copies go beside the work on a GPU."""
+
+    def __init__(self, device: torch.device, ranks: Ranks) -> None:
+        self._device, self._ranks = device, ranks
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def lay(self, batch: Batch, chunk: int) -> Laid:
+        """``chunk``: pairs, or tokens of hidden words, in memory at a time."""
+        if self._stream is None:
+            return self._laid(batch, chunk)
+        with torch.cuda.stream(self._stream):
+            laid = self._laid(batch, chunk)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record(self._stream)
+        return Laid(batch, chunk, laid.places, laid.chunks, laid.sizes, copied)
+
+    def _laid(self, batch: Batch, chunk: int) -> Laid:
+        places = self._ranks.share(batch.lengths)
+        texts = batch.texts
+        own = [texts[i] for i in places]
+        if isinstance(batch, MaskBatch):
+            pieces = [[piece] for piece in flat_batches(own, device=self._device, tokens=chunk)]
+            return Laid(batch, chunk, places, pieces, [len(piece.members) for (piece,) in pieces])
+        pairs = len(batch.queries)
+        cut = _cut(own, len(own) if chunk >= pairs else max(1, chunk * len(texts) // pairs))
+        chunks = [flat_batches(some, device=self._device) for some in cut]
+        return Laid(batch, chunk, places, chunks, [len(some) for some in cut])
+
+
+def _cut(texts: Sequence[Ids], many: int) -> list[Sequence[Ids]]:
+    return [texts[first : first + many] for first in range(0, len(texts), many)]

@@ -1,0 +1,251 @@
+"""Objectives: what is a negative, what a hidden word costs, and that pieces and processes change neither."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from embedctl.checkpoint import beginning
+from embedctl.loading import Loaded
+from embedctl.model.objective import info_nce
+from embedctl.settings import TrainingSettings
+from embedctl.tokens.shards import TokenTable
+from embedctl.training import gradients
+from embedctl.training.laying import Layer
+from embedctl.training.masks import MaskStream, held_batch
+from embedctl.training.pairs import PairBatch, PairStream
+from embedctl.training.ranks import Ranks
+from embedctl.training.trainee import Trainee
+from tests.conftest import prepare
+
+Gradients = dict[str, torch.Tensor]
+ALONE = Ranks()
+CPU = torch.device("cpu")
+
+
+def ids(*numbers: int) -> np.ndarray:
+    return np.array(numbers, dtype=np.uint16)
+
+
+def trainee_of(loaded: Loaded) -> Trainee:
+    table = TokenTable(loaded.layout.tokens)
+    return Trainee(beginning.begin(loaded.settings.model, table, seed=0), loaded.settings.training, seed=0)
+
+
+def gradients_of(trainee: Trainee) -> Gradients:
+    return {name: weight.grad for name, weight in trainee.named_parameters() if weight.grad is not None}
+
+
+def test_passages_that_answer_as_well_are_no_negatives():
+    batch = PairBatch(
+        queries=[ids(1), ids(2), ids(1), ids(4)],
+        passages=[ids(5), ids(6), ids(7), ids(6)],
+        negatives=[ids(8), ids(5), ids(7)],
+    )
+
+    same = batch.same()
+
+    # Queries 0 and 2 are equal, passages 1 and 3; the second negative is passage 0 and so answers query 2 too.
+    expected = [
+        [0, 0, 1, 0, 0, 1, 1],
+        [0, 0, 0, 1, 0, 0, 0],
+        [1, 0, 0, 0, 0, 1, 1],
+        [0, 1, 0, 0, 0, 0, 0],
+    ]
+    np.testing.assert_array_equal(same.astype(int), expected)
+
+
+def test_a_masked_passage_neither_draws_nor_repels():
+    generator = torch.Generator().manual_seed(0)
+    queries, passages = (torch.randn(3, 8, generator=generator) for _ in range(2))
+    same = torch.zeros(3, 4, dtype=torch.bool)
+    same[0, 3] = True
+    doubled = torch.cat([passages, passages[:1]])
+
+    masked = info_nce(queries, doubled, 0.1, same_BX=same)
+
+    rows = [
+        F.cross_entropy(F.normalize(q, dim=-1) @ F.normalize(p, dim=-1).T / 0.1, torch.tensor(n))
+        for n, (q, p) in enumerate(zip(queries, [passages, doubled, doubled], strict=True))
+    ]
+    assert masked.item() == pytest.approx(torch.stack(rows).mean().item(), rel=1e-5)
+
+
+def test_the_losses_of_shorter_vectors_and_of_the_other_direction_are_part_of_the_mean():
+    generator = torch.Generator().manual_seed(0)
+    queries, passages = (torch.randn(5, 16, generator=generator) for _ in range(2))
+
+    both = info_nce(queries, passages, 0.1, symmetric=True)
+    nested = info_nce(queries, passages, 0.1, dims=(4, 8))
+
+    turned = info_nce(passages, queries, 0.1)
+    assert both.item() == pytest.approx((info_nce(queries, passages, 0.1) + turned).item() / 2, rel=1e-5)
+    cut = [info_nce(queries[:, :d], passages[:, :d], 0.1).item() for d in (4, 8, 16)]
+    assert nested.item() == pytest.approx(np.mean(cut), rel=1e-5)
+
+
+def test_a_learned_temperature_has_its_gradient_however_the_batch_is_cut():
+    loaded = prepare("training.learn_temperature=true", "training.symmetric=true", "training.matryoshka_dims=[8, 16]")
+    batch = PairStream(TokenTable(loaded.layout.tokens), loaded.settings.training, seed=0).batch(0)
+    found = []
+
+    for chunk in (8, 3):
+        trainee = trainee_of(loaded)
+        laid = Layer(CPU, ALONE).lay(batch, chunk)
+        gradients.accumulate_pairs(trainee, laid, loaded.settings.training, share=1.0, dtype=torch.float32, ranks=ALONE)
+        found.append(gradients_of(trainee))
+
+    assert found[0]["log_temperature"].abs() > 1e-4
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("layout", ["bert", "modernbert"])
+def test_hidden_words_cost_the_same_however_the_batch_is_cut(layout: str):
+    loaded = prepare("training.objective=mlm", "training.batch_tokens=900", f"model.layout={layout}")
+    batch = MaskStream(TokenTable(loaded.layout.tokens), loaded.settings.training, seed=0).batch(0)
+    found, losses = [], []
+
+    for tokens in (900, 100, 1):
+        trainee = trainee_of(loaded)
+        laid = Layer(CPU, ALONE).lay(batch, tokens)
+        losses.append(gradients.accumulate_masks(trainee, laid, share=1.0, dtype=torch.float32, ranks=ALONE).item())
+        found.append(gradients_of(trainee))
+
+    vocabulary = TokenTable(loaded.layout.tokens).tokenizer.get_vocab_size()
+    assert losses[0] == pytest.approx(math.log(vocabulary), rel=0.05)
+    assert losses == pytest.approx([losses[0]] * 3, abs=1e-5)
+    for other in found[1:]:
+        for name, value in found[0].items():
+            torch.testing.assert_close(other[name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_words_are_hidden_as_told_and_the_frame_never():
+    table = TokenTable(prepare().layout.tokens)
+    stream = MaskStream(table, TrainingSettings(batch_tokens=10_000, mask_share=0.3), seed=0)
+    mask = table.tokenizer.token_to_id("[MASK]")
+
+    batches = [stream.batch(number) for number in range(20)]
+
+    asked = np.concatenate([part for batch in batches for part in batch.asked])
+    texts = np.concatenate([text for batch in batches for text in batch.texts])
+    answers = np.concatenate([text for batch in batches for text in batch.answers])
+    special = np.isin(texts, [*table.frame.prefix, *table.frame.suffix])
+    assert asked[~special].mean() == pytest.approx(0.3, abs=0.02)
+    assert all(not part[0] and not part[-1] for batch in batches for part in batch.asked)
+    assert (texts[asked] == mask).mean() == pytest.approx(0.8, abs=0.02)
+    assert (texts[asked] == answers).mean() == pytest.approx(0.1, abs=0.02)
+    assert not (texts[~asked] == mask).any()
+
+
+def test_an_epoch_of_hidden_words_takes_each_chunk_once_and_no_held_one():
+    table = TokenTable(prepare().layout.tokens)
+    stream = MaskStream(table, TrainingSettings(batch_tokens=200), seed=0)
+    trained = [row for row, record in enumerate(table.record_of()) if not table.held[record]]
+
+    for epoch in (0, 1):
+        numbers = range(epoch * stream.batches_per_epoch, (epoch + 1) * stream.batches_per_epoch)
+        seen = [restored(batch, n) for batch in map(stream.batch, numbers) for n in range(len(batch.texts))]
+        left = [tuple(table.passage(row).tolist()) for row in trained]
+        for text in seen:
+            left.remove(text)
+        # The tail that fills no batch is dropped.
+        assert sum(map(len, left)) < 200 + 48
+    held = held_batch(table, TrainingSettings(), seed=0)
+    assert held is not None
+    assert len(held.texts) == sum(table.held[record] for record in table.record_of())
+
+
+def restored(batch, number: int) -> tuple[int, ...]:
+    text = batch.texts[number].copy()
+    text[batch.asked[number]] = batch.answers[number]
+    return tuple(text.tolist())
+
+
+_OVER_PROCESSES = """
+import sys
+import torch
+from safetensors.torch import save_file
+from embedctl.loading import load
+from embedctl.tokens.shards import TokenTable
+from embedctl.training import gradients
+from embedctl.training.laying import Layer
+from embedctl.training.masks import MaskStream
+from embedctl.training.pairs import PairStream
+from embedctl.training.ranks import joined
+from tests.test_objectives import gradients_of, trainee_of
+from tests.conftest import tiny
+
+loaded = tiny(*sys.argv[1:])
+training, table = loaded.settings.training, TokenTable(loaded.layout.tokens)
+with joined() as ranks:
+    trainee = trainee_of(loaded)
+    if training.objective == "mlm":
+        batch = MaskStream(table, training, seed=0).batch(0)
+        laid = Layer(torch.device("cpu"), ranks).lay(batch, 300)
+        loss = gradients.accumulate_masks(trainee, laid, share=1.0, dtype=torch.float32, ranks=ranks)
+    else:
+        batch = PairStream(table, training, seed=0).batch(0)
+        laid = Layer(torch.device("cpu"), ranks).lay(batch, training.chunk_pairs)
+        loss = gradients.accumulate_pairs(trainee, laid, training, share=1.0, dtype=torch.float32, ranks=ranks)
+    ranks.sum_gradients(trainee)
+    if ranks.is_first:
+        save_file({**gradients_of(trainee), "loss": loss.view(1)}, f"gradients-{ranks.size}.safetensors")
+"""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("training.chunk_pairs=8", "training.learn_temperature=true"), ("training.chunk_pairs=2",),
+     ("training.objective=mlm", "training.batch_tokens=700")],
+)  # fmt: skip
+def test_two_processes_have_the_gradients_of_one(settings: tuple[str, ...]):
+    from safetensors.torch import load_file
+
+    prepare(*settings)
+    Path("over.py").write_text(_OVER_PROCESSES)
+    here = {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+
+    run_script([sys.executable, "over.py", *settings], here)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    run_script([*torchrun, "over.py", *settings], here)
+
+    one, two = (load_file(f"gradients-{size}.safetensors") for size in (1, 2))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_torchrun_trains_and_resumes_and_one_process_writes():
+    import os
+
+    loaded = prepare("compute.precision=fp32")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    from tests.conftest import options, train
+
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "embedctl", *options("compute.precision=fp32"), "train"]
+    for more in (["--max-steps", "3"], ["--resume", "--max-steps", "6"]):
+        made = subprocess.run([*command, *more], env=environment, capture_output=True, text=True)
+        assert made.returncode == 0, made.stderr[-3000:]
+
+    lines = [json.loads(line) for line in (loaded.layout.run_folder / "metrics.jsonl").read_text().splitlines()]
+    two = [line["loss_nats"] for line in lines if "loss_nats" in line]
+    alone = prepare("compute.precision=fp32", workspace="alone")
+    train(alone, max_steps=6)
+    lines = [json.loads(line) for line in (alone.layout.run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert two == pytest.approx([line["loss_nats"] for line in lines if "loss_nats" in line], rel=1e-3)
+    assert [line["step"] for line in lines if "evaluation" in line] == [0]
+
+
+def run_script(command: list[str], environment: dict[str, str]) -> None:
+    import os
+
+    made = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr[-2000:]
