@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on this machine: one data set at one commit, with the routes that ``datasets`` streams from."""
+"""A Hugging Face Hub on this machine: one data set or model, with the routes that ``datasets`` streams from."""
 
 import hashlib
 import json
@@ -80,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         for prefix, answer in (
             (f"/api/datasets/{hub.repository}", self._api),
             (f"/datasets/{hub.repository}", self._file),
+            (f"/api/models/{hub.repository}", self._api),
+            (f"/{hub.repository}", self._file),
         ):
             if path == prefix or path.startswith(f"{prefix}/"):
                 return answer(path[len(prefix) :].strip("/").split("/"), body)

@@ -75,6 +75,10 @@ def shape_of(config: Mapping[str, Any], *, pooling: Pooling, normalize: bool, wh
         "heads": int(config["num_attention_heads"]),
         "intermediate_dim": int(config["intermediate_size"]),
     }
+    if sizes["heads"] < 1 or sizes["dim"] % sizes["heads"]:
+        raise ArtifactError(
+            f"{where}: hidden_size is {sizes['dim']}; want a multiple of num_attention_heads, {sizes['heads']}"
+        )
     if kind == "bert":
         epsilon = float(config.get("layer_norm_eps", 1e-12))
         return Shape(**sizes, pooling=pooling, normalize=normalize, norm_epsilon=epsilon)

@@ -39,14 +39,14 @@ class Published:
 
     def encoder(self) -> Encoder:
         """The model with its weights, float32."""
-        encoder = Encoder(self.shape)
         path = self.folder / WEIGHTS
         try:
+            encoder = Encoder(self.shape)
             weights = layouts.from_published(self.shape, load_file(path), path)
             encoder.load_state_dict(weights)
         except SafetensorError as fault:
             raise ArtifactError(f"{path} is damaged: {fault}") from None
-        except RuntimeError as fault:
+        except (RuntimeError, IndexError) as fault:
             raise ArtifactError(f"{path} does not fit its config.json: {str(fault).splitlines()[-1].strip()}") from None
         return encoder
 
@@ -73,11 +73,13 @@ def open_folder(folder: Path) -> Published:
             normalize = True
         elif kind != "Transformer":
             raise ArtifactError(f"{folder}: modules.json has a {kind}; embedctl computes pooling and normalizing alone")
-    shape = layouts.shape_of(config, pooling=pooling, normalize=normalize, where=folder / "config.json")
+    shape = _shape(config, pooling, normalize=normalize, where=folder / "config.json")
     limit = _json(folder / "sentence_bert_config.json").get("max_seq_length")
     if isinstance(limit, int) and shape.layout == "modernbert":
         shape = replace(shape, max_tokens=min(limit, shape.max_tokens))
     prompts = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
+    if not isinstance(prompts, dict):
+        raise ArtifactError(f"{folder / 'config_sentence_transformers.json'}: prompts is no table; got {prompts!r}")
     passage = next((prompts[name] for name in _PASSAGE_PROMPTS if prompts.get(name)), "")
     return Published(folder, shape, str(prompts.get("query") or ""), str(passage))
 
@@ -129,16 +131,28 @@ def _fetch(name: str, revision: str | None) -> Path:
         ) from None
 
 
+def _shape(config: dict[str, Any], pooling: Pooling, *, normalize: bool, where: Path) -> Shape:
+    try:
+        return layouts.shape_of(config, pooling=pooling, normalize=normalize, where=where)
+    except KeyError as missing:
+        raise ArtifactError(f"{where} lacks {missing}") from None
+    except (TypeError, ValueError, AttributeError) as fault:
+        raise ArtifactError(f"{where} describes no model: {fault}") from None
+
+
 def _modules(folder: Path) -> list[tuple[str, str]]:
     path = folder / "modules.json"
-    if not path.is_file():
-        return []
-    listed = json.loads(path.read_text(encoding="utf-8"))
-    return [(str(module["type"]).rsplit(".", 1)[-1], str(module.get("path", ""))) for module in listed]
+    listed = _read(path) if path.is_file() else []
+    try:
+        return [(module["type"].rsplit(".", 1)[-1], str(module.get("path", ""))) for module in listed]
+    except (KeyError, TypeError, AttributeError):
+        raise ArtifactError(f"{path} is no list of modules, each with its type") from None
 
 
 def _pooling(path: Path) -> Pooling:
     config = _json(path)
+    if config.get("include_prompt") is False:
+        raise ArtifactError(f"{path}: include_prompt is false; embedctl pools over prompts too")
     mode = config.get("pooling_mode")
     if isinstance(mode, str):
         found = {"cls": "cls", "mean": "mean", "lasttoken": "last"}.get(mode)
@@ -151,10 +165,13 @@ def _pooling(path: Path) -> Pooling:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
+    """The table in ``path``; an empty one if there is none."""
+    content = _read(path) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read(path: Path) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as fault:
         raise ArtifactError(f"{path} is not JSON: {fault}") from None
-    return content if isinstance(content, dict) else {}
