@@ -22,7 +22,7 @@ def train(
         int | None, typer.Option("--max-steps", min=1, metavar="N", help="Stop after step N; the schedule stays.")
     ] = None,
 ) -> None:
-    """Train the encoder on query-passage pairs; where text has no queries, on crops of it."""
+    """Train the encoder on query-passage pairs, on crops of text without queries, or on hidden words."""
     from embedctl.training.ranks import is_first
     from embedctl.training.run import Plan
     from embedctl.training.run import train as run
@@ -43,8 +43,9 @@ def train(
 
 def _show_progress(made: "Outcome") -> None:
     metrics = made.manifest.facts.get("metrics")
-    if isinstance(metrics, dict):
-        render.line(
-            f"loss {made.manifest.facts['loss_nats']:.3f}, nDCG@10 {metrics['ndcg_at_10']:.3f}, "
-            f"recall@10 {metrics['recall_at_10']:.3f} on the held-out records"
-        )
+    if not isinstance(metrics, dict):
+        return
+    titles = {"ndcg_at_10": "nDCG@10", "recall_at_10": "recall@10", "spearman": "Spearman", "held_loss_nats": "loss"}
+    shown = [f"{title} {metrics[name]:.3f}" for name, title in titles.items() if name in metrics]
+    loss = made.manifest.facts["loss_nats"]
+    render.line(f"loss {loss:.3f} in training; {', '.join(shown)} on what is held out")

@@ -57,10 +57,11 @@ def _varlen(qkv_T3D: Tensor, batch: FlatBatch, heads: int, window: int | None) -
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = qkv_T3D.view(len(qkv_T3D), 3, heads, -1).unbind(1)
-    sides = (-1, -1) if window is None else (window, window)
-    ends, longest = batch.ends, batch.longest
-    mixed: Tensor = varlen_attn(q, k, v, ends, ends, longest, longest, window_size=sides)  # type: ignore[assignment]
-    return mixed.reshape(len(qkv_T3D), -1)
+    # torch 2.10 knows no windows.
+    sides = {} if window is None else {"window_size": (window, window)}
+    mixed: Any = varlen_attn(q, k, v, batch.ends, batch.ends, batch.longest, batch.longest, **sides)
+    flat: Tensor = mixed.reshape(len(qkv_T3D), -1)
+    return flat
 
 
 class _Grouped(torch.autograd.Function):
