@@ -217,6 +217,10 @@ def _anchor(values: dict[str, Any], root: Path) -> None:
     for table, key in tables:
         if isinstance(table, dict) and isinstance(table.get(key), str | Path) and str(table[key]):
             table[key] = root / Path(table[key]).expanduser()
+    evaluation = values.get("evaluation")
+    folders = evaluation.get("beir_folders") if isinstance(evaluation, dict) else None
+    if isinstance(evaluation, dict) and isinstance(folders, list) and all(isinstance(f, str | Path) for f in folders):
+        evaluation["beir_folders"] = [root / Path(folder).expanduser() for folder in folders]
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -54,6 +54,8 @@ def _keys(section: type[BaseModel], used: BaseModel | None, table: str) -> Itera
             continue
         if used is not None and isinstance(value, Path):
             value = value.absolute()
+        if used is not None and isinstance(value, tuple):
+            value = tuple(item.absolute() if isinstance(item, Path) else item for item in value)
         unset = "[]" if "tuple" in str(field.annotation) else '""'
         line = f"{name} = {_toml(value)}" if value is not None else f"#{name} = {unset}"
         yield f"{line}  # {field.description}" if field.description else line

@@ -87,6 +87,16 @@ def test_a_limit_keeps_every_answer_among_the_searched():
     assert task.records[task.answers].tolist() == np.flatnonzero(table.held).tolist()
 
 
+def test_the_held_records_alone_can_be_searched():
+    table = TokenTable(prepare().layout.tokens)
+
+    task = retrieval.held_task(table, EvaluationSettings(documents="held"), seed=0)
+
+    assert task is not None
+    assert task.records.tolist() == np.flatnonzero(table.held).tolist()
+    assert task.answers.tolist() == list(range(len(task.queries)))
+
+
 def test_without_queries_runs_of_words_are_asked_for():
     loaded = prepare(queries=False)
     train(loaded, max_steps=1)

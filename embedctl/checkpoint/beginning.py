@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from embedctl.artifacts import manifest
 from embedctl.checkpoint import files
+from embedctl.checkpoint.opening import identity_of
 from embedctl.errors import DataError
 from embedctl.model import published
 from embedctl.model.encoder import Encoder, initialise
@@ -19,13 +19,7 @@ from embedctl.tokens.shards import TokenTable
 
 def origin_of(settings: ModelSettings) -> str | None:
     """What identifies the weights of ``model.init_from``; ``None`` for fresh ones."""
-    if not settings.init_from:
-        return None
-    folder = published.resolve(settings.init_from)
-    if published.is_published(folder):
-        names = [folder / published.WEIGHTS, folder / "config.json"]
-        return manifest.digest([manifest.entry_of(name).sha256 for name in names])
-    return files.opened(folder).model_id
+    return identity_of(published.resolve(settings.init_from)) if settings.init_from else None
 
 
 def begin(settings: ModelSettings, table: TokenTable, *, seed: int) -> Encoder:

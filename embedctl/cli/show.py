@@ -58,18 +58,24 @@ def short(path: Path) -> str:
 
 
 def retrieval(report: Mapping[str, Any], *, title: str | None = None) -> None:
-    """The table of retrieval figures: the model, its untrained self, BM25; the best of each column in bold."""
+    """The table of figures on the held-out records."""
     figures = report["retrieval"]
+    asked = "held-out queries" if figures["task"] == "query" else "runs of words cut out of held-out records"
+    metrics(figures, title=title or f"Retrieval: {figures['queries']:,} {asked} against {figures['records']:,} records")
+
+
+def metrics(figures: Mapping[str, Any], *, title: str) -> None:
+    """The model, its untrained self and BM25, as far as they were measured; the best of each column in bold."""
+    labels = {key: label for key, label in RETRIEVAL_ROWS if key in figures}
     names = list(figures["model"])
-    best = {name: max(figures[key][name] for key, _ in RETRIEVAL_ROWS) for name in names}
+    best = {name: max(figures[key][name] for key in labels) for name in names}
     rows = []
-    for key, label in RETRIEVAL_ROWS:
+    for key, label in labels.items():
         cells = [
             render.colored(f"{figures[key][name]:.3f}", "bold" if figures[key][name] == best[name] else "")
             for name in names
         ]
         rows.append([label, *cells])
-    asked = "held-out queries" if figures["task"] == "query" else "runs of words cut out of held-out records"
-    heading = title or f"Retrieval: {figures['queries']:,} {asked} against {figures['records']:,} records"
-    columns = [name.replace("_at_", "@").replace("ndcg", "nDCG").replace("mrr", "MRR") for name in names]
-    render.table(["", *columns], rows, title=heading, right=columns)
+    columns = [name.replace("_at_", "@") for name in names]
+    columns = [c.replace("ndcg", "nDCG").replace("mrr", "MRR").replace("map", "MAP") for c in columns]
+    render.table(["", *columns], rows, title=title, right=columns)

@@ -1,4 +1,4 @@
-"""Figures of quality. Every query has one record that answers it."""
+"""Figures of quality: of queries that one record answers, of queries with graded answers, and of sentence pairs."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,10 @@ import numpy.typing as npt
 
 Ranks = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.floating]
+Grades = npt.NDArray[np.int64]
+
+# How far down the ranking MRR@100 and MAP@100 look.
+_DEPTH = 100
 
 
 def ranks_of(scores: Floats, answers: npt.NDArray[np.int64]) -> Ranks:
@@ -29,6 +33,40 @@ def retrieval_metrics(ranks: Ranks, recall_at: Sequence[int]) -> dict[str, float
     gains = np.where(ranks < 10, 1 / np.log2(ranks + 2), 0.0)
     named = {f"recall_at_{k}": float((ranks < k).mean()) for k in sorted({*recall_at, 10})}
     return {**named, "ndcg_at_10": float(gains.mean()), "mrr": float((1 / (ranks + 1)).mean())}
+
+
+def graded_metrics(found: Sequence[Grades], judged: Sequence[Grades], recall_at: Sequence[int]) -> dict[str, float]:
+    """recall@k, nDCG@10, MRR@100 and MAP@100 as trec_eval defines them, each the mean over the queries.
+
+    found:  for each query the grades of its documents, best first; 0: not relevant, or not judged
+    judged: for each query all grades that were given to it, found or not; without one above 0 it scores nothing
+    """
+    if not found:
+        raise ValueError("no query")
+    of_each = [_graded(some, every, recall_at) for some, every in zip(found, judged, strict=True)]
+    return {name: float(np.mean([figures[name] for figures in of_each])) for name in of_each[0]}
+
+
+def _graded(found: Grades, judged: Grades, recall_at: Sequence[int]) -> dict[str, float]:
+    relevant = found > 0
+    wanted = int((judged > 0).sum())
+    hits = relevant.cumsum()
+    first = np.flatnonzero(relevant[:_DEPTH])
+    precision = (hits / np.arange(1, len(found) + 1))[:_DEPTH][relevant[:_DEPTH]]
+    ideal = _gain(np.sort(judged)[::-1])
+    named = {f"recall_at_{k}": relevant[:k].sum() / max(wanted, 1) for k in sorted({*recall_at, 10})}
+    return {
+        **named,
+        "ndcg_at_10": _gain(found) / ideal if ideal else 0.0,
+        "mrr_at_100": 1 / (first[0] + 1) if len(first) else 0.0,
+        "map_at_100": precision.sum() / max(wanted, 1),
+    }
+
+
+def _gain(grades: Grades) -> float:
+    """Of the first ten: each grade, not a power of it, divided by the logarithm of its rank."""
+    ten = np.maximum(grades[:10], 0)
+    return float((ten / np.log2(np.arange(2, len(ten) + 2))).sum())
 
 
 def spearman(one: Floats, other: Floats) -> float:
