@@ -4,6 +4,7 @@ Both take ``input_ids`` and ``attention_mask``, int64 (B, T), and give float32 (
 """
 
 import importlib.util
+import io
 import logging
 import shutil
 import warnings
@@ -68,17 +69,16 @@ def open_onnx(folder: Path) -> Graph:
 
 def write_torchscript(encoder: Encoder, folder: Path) -> None:
     """Write ``model.pt``, for ``torch.jit.load``."""
-    whole = folder / f".{TORCHSCRIPT}.whole"
     with _deprecated_silently():
-        torch.jit.script(Padded(encoder).eval()).save(whole)  # type: ignore[no-untyped-call]
-    # Leave out where each line of the source stood: paths of this machine.
-    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(folder / TORCHSCRIPT, "w") as target:
+        # In memory first: PyTorch aborts the process when the disk is full.
+        whole = torch.jit.script(Padded(encoder).eval()).save_to_buffer()  # type: ignore[no-untyped-call]
+    with zipfile.ZipFile(io.BytesIO(whole)) as source, zipfile.ZipFile(folder / TORCHSCRIPT, "w") as target:
         for entry in source.infolist():
+            # Leave out where each line of the source stood: paths of this machine.
             if not entry.filename.endswith(".debug_pkl"):
                 # Stored, for PyTorch reads tensors out of it as they lie.
                 with source.open(entry) as read, target.open(entry.filename, "w", force_zip64=True) as written:
                     shutil.copyfileobj(read, written)
-    whole.unlink()
 
 
 def open_torchscript(folder: Path) -> Graph:
