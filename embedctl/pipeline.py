@@ -143,7 +143,7 @@ def standing_of_store(loaded: Loaded, vectors: Standing) -> StoreStanding:
 def standings(loaded: Loaded) -> list[Standing]:
     """How each artifact stands. An artifact is stale if it, or one that it was made from, would be made otherwise."""
     found: list[Standing] = []
-    for stage in stages(loaded):
+    for stage in _shown(loaded):
         if stage.kind == "checkpoint":
             standing = standing_of_run(loaded, stage)
         else:
@@ -153,6 +153,24 @@ def standings(loaded: Loaded) -> list[Standing]:
             standing = Standing(stage, "stale", f"{behind[0]} is not up to date", standing.manifest)
         found.append(standing)
     return found
+
+
+def _shown(loaded: Loaded) -> list[Stage]:
+    """All stages, and the negatives where some were mined: `run` does not make them.
+
+    They are good for the tokens in which they were found, whatever has become of the model that found them.
+    """
+    steps, folder = stages(loaded), loaded.layout.negatives
+    if folder.exists():
+        mining = Stage(
+            "mine", "negatives", folder, ("tokens",), lambda: manifest.read(folder, "negatives").settings, _unmade
+        )
+        steps.insert(3, mining)
+    return steps
+
+
+def _unmade(watch: Watch) -> Outcome:
+    raise AssertionError("only `embedctl mine` makes negatives")
 
 
 def standing_of_run(loaded: Loaded, stage: Stage | None = None) -> Standing:

@@ -38,7 +38,7 @@ def commands() -> list[tuple[str, ...]]:
 
 
 def test_every_command_that_is_promised_is_there() -> None:
-    promised = """init; config show; config check; config schema; data fetch; data validate; data tokenize; train;
+    promised = """init; config show; config check; config schema; data fetch; data validate; data tokenize; train; mine;
     checkpoint list; checkpoint restore; checkpoint prune; eval; embed generate; embed upsert; embed export;
     embed search; model export; mem watch; run; status; doctor"""
     assert {tuple(words.split()) for words in promised.split(";")} <= set(commands())

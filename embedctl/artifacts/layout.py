@@ -25,6 +25,10 @@ class Layout:
         return self.root / "tokens" / self.name
 
     @property
+    def negatives(self) -> Path:
+        return self.root / "negatives" / self.name
+
+    @property
     def run_folder(self) -> Path:
         return self.root / "runs" / self.run
 

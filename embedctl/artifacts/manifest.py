@@ -16,12 +16,13 @@ FORMAT = 1
 
 _DIFFERENCES_SHOWN = 3
 
-Kind = Literal["corpus", "validation", "tokens", "checkpoint", "evaluation", "vectors", "export"]
+Kind = Literal["corpus", "validation", "tokens", "negatives", "checkpoint", "evaluation", "vectors", "export"]
 
 MADE_BY: dict[str, str] = {
     "corpus": "embedctl data fetch",
     "validation": "embedctl data validate",
     "tokens": "embedctl data tokenize",
+    "negatives": "embedctl mine",
     "checkpoint": "embedctl train",
     "evaluation": "embedctl eval",
     "vectors": "embedctl embed generate",

@@ -19,6 +19,7 @@ _FACTS: dict[str, dict[str, str]] = {
     "corpus": {"records": "records", "records_with_query": "with a query"},
     "validation": {"kept": "kept", "flagged": "flagged", "dropped": "dropped"},
     "tokens": {"chunks": "chunks", "tokens": "tokens", "held_records": "records held out"},
+    "negatives": {"negatives": "negatives", "pairs": "pairs"},
     "checkpoint": {"step": "steps"},
     "evaluation": {"step": "steps trained"},
     "vectors": {"vectors": "vectors", "dim": "dimensions"},

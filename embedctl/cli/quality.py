@@ -1,4 +1,4 @@
-"""``embedctl eval``."""
+"""``embedctl eval`` and ``mine``."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +16,7 @@ Elsewhere = Annotated[
 
 
 def register(app: typer.Typer) -> None:
+    app.command("mine", rich_help_panel="Model")(mine)
     app.command("eval", rich_help_panel="Model")(evaluate)
 
 
@@ -30,6 +31,24 @@ def evaluate(context: typer.Context, model: Elsewhere = None) -> None:
     if not invocation(context).as_json:
         _show(report.read_report(made.folder))
     show.outcome(context, made, facts={"step": "steps trained"}, then="embedctl embed generate")
+
+
+def mine(
+    context: typer.Context,
+    per_query: Annotated[
+        int, typer.Option("--per-query", min=1, max=1000, metavar="N", help="Most negatives of a query.")
+    ] = 8,
+    model: Elsewhere = None,
+) -> None:
+    """Find hard negatives for training: chunks like the answer to a query that are none."""
+    from embedctl.mining import negatives
+
+    loaded = settings_of(context)
+    compute = loaded.settings.compute
+    with render.progress("mine", quiet=invocation(context).quiet) as watch:
+        made = negatives.mine(compute, loaded.layout, per_query=per_query, model=model, watch=watch)
+    words = {"negatives": "negatives", "pairs": "pairs", "short_pairs": f"of them with fewer than {per_query}"}
+    show.outcome(context, made, facts=words, then=f"embedctl train --set training.hard_negatives={per_query}")
 
 
 def _show(figures: Mapping[str, Any]) -> None:
