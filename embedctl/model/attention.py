@@ -58,7 +58,7 @@ def _varlen(qkv_T3D: Tensor, batch: FlatBatch, heads: int, window: int | None) -
 
     q, k, v = qkv_T3D.view(len(qkv_T3D), 3, heads, -1).unbind(1)
     # torch 2.10 knows no windows.
-    sides = {} if window is None else {"window_size": (window, window)}
+    sides: dict[str, Any] = {} if window is None else {"window_size": (window, window)}
     mixed: Any = varlen_attn(q, k, v, batch.ends, batch.ends, batch.longest, batch.longest, **sides)
     flat: Tensor = mixed.reshape(len(qkv_T3D), -1)
     return flat

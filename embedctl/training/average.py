@@ -13,14 +13,14 @@ class Average:
     """
 
     def __init__(self, encoder: Encoder, decay: float) -> None:
-        self._decay = decay
+        self.decay = decay
         self.steps = 0
         self.weights: dict[str, Tensor] = {name: value.detach().clone() for name, value in encoder.state_dict().items()}
 
     def take_in(self, encoder: Encoder) -> None:
         """One more step."""
         self.steps += 1
-        decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         with torch.no_grad():
             for name, value in encoder.state_dict().items():
                 self.weights[name].lerp_(value, 1 - decay)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -22,16 +21,17 @@ from embedctl.progress import Watch, unwatched
 from embedctl.settings import Secrets, Settings
 from embedctl.template import config_text
 from embedctl.tokens.shards import TokenTable
-from embedctl.training import curves, loop, schedule, starting
+from embedctl.training import curves, loop, schedule, starting, state
 from embedctl.training.average import Average
 from embedctl.training.judging import Judge
 from embedctl.training.laying import Layer
 from embedctl.training.loop import Parts, Step
 from embedctl.training.masks import MaskStream
-from embedctl.training.optimizer import load_optimizers, make_optimizers, optimizer_tensors
+from embedctl.training.optimizer import make_optimizers
 from embedctl.training.pairs import PairStream
 from embedctl.training.ranks import Ranks, joined
 from embedctl.training.scale import LossScale
+from embedctl.training.state import Counters
 from embedctl.training.stopping import Stop, between_steps
 from embedctl.training.tracking import Tracking
 from embedctl.training.trainee import Trainee
@@ -39,7 +39,6 @@ from embedctl.training.watching import Watcher
 
 CONFIG = "config.toml"
 
-_EXTRA, _RAW = "extra:", "raw:"
 _TIMED_STEPS = 3
 
 _log = logging.getLogger(__name__)
@@ -64,15 +63,20 @@ def train(
     tokens = manifest.read(layout.tokens, "tokens")
     identity = starting.identity_of(settings, tokens.content_id)
     with joined() as ranks, lock(layout.lock(layout.run_folder)) if ranks.is_first else nullcontext():
-        done = starting.finished(layout, identity)
-        # Of a finished run with an older step restored, --resume trains the rest again.
-        if done and not (plan.resume and files.head(layout.checkpoints).step != done.step):
-            return Outcome(done.folder, done.manifest, made=False)
-        start = None
+        done = start = None
         if ranks.is_first:
-            start = starting.starting_point(settings, layout, identity, tokens.content_id, resume=plan.resume)
-        if ranks.most(start.step + 1 if start else 0) and not ranks.is_first:
-            start = files.head(layout.checkpoints)
+            done = starting.finished(layout, identity)
+            # Of a finished run with an older step restored, --resume trains the rest again.
+            if done and plan.resume and files.head(layout.checkpoints).step != done.step:
+                done = None
+            if done is None:
+                start = starting.starting_point(settings, layout, identity, tokens.content_id, resume=plan.resume)
+        # What the first process found goes for all of them.
+        if ranks.most(bool(done)):
+            done = done or files.head(layout.checkpoints)
+            return Outcome(done.folder, done.manifest, made=False)
+        if ranks.most(bool(start)):
+            start = start or files.head(layout.checkpoints)
         run = _Run(settings, layout, TokenTable(layout.tokens), start, ranks)
         with Tracking.of(layout, settings, secrets, after=run.after, recipe=run.recipe, on=ranks.is_first) as tracking:
             last = run.go(plan.max_steps, tracking, watch if ranks.is_first else unwatched)
@@ -105,10 +109,10 @@ class _Run:
         self.recipe = starting.recipe_of(settings)
         self._saved = start
         self.after = start.step if start else 0
-        self._seen_tokens = 0
-        self._worse = 0  # evaluations since the best one
+        self._counters = Counters()
         if start:
-            self._total = self._restore(start)
+            self._counters = state.restore(start, self._parts, dtype=self._dtype, processes=ranks.size)
+            self._total = start.manifest.number("total_steps")
         else:
             self._total = schedule.total_steps(self._stream.batches_per_epoch, training)
             if training.minutes:
@@ -136,8 +140,8 @@ class _Run:
         )
         with between_steps() as stop:
             for step in self._guarded(steps, last):
-                self._seen_tokens += step.tokens
-                watcher.report(step, total=self._total, seen_tokens=self._seen_tokens, processes=self._ranks.size)
+                self._counters.tokens += step.tokens
+                watcher.report(step, total=self._total, seen_tokens=self._counters.tokens, processes=self._ranks.size)
                 if self._between(step, last, stop, tracking):
                     break
         steps.close()
@@ -151,7 +155,7 @@ class _Run:
         metrics = None
         if step.number == self._total or _due(step.number, training.evaluate_every_steps):
             metrics = self._measure(step.number, tracking)
-        if training.patience and int(self._ranks.most(self._worse)) >= training.patience:
+        if training.patience and int(self._ranks.most(self._counters.worse)) >= training.patience:
             _log.warning("no better %s in %d evaluations: stopping", self._settings.metric, training.patience)
             self._total = step.number
         at_end = step.number in (last, self._total)
@@ -215,7 +219,7 @@ class _Run:
             worse = best is not None and sign * metrics[self._settings.metric] <= sign * (
                 best.metric(self._settings.metric) or 0.0
             )
-            self._worse = self._worse + 1 if worse else 0
+            self._counters.worse = self._counters.worse + 1 if worse else 0
         return metrics
 
     def _save(self, step: Step | None, metrics: dict[str, float] | None) -> None:
@@ -223,13 +227,14 @@ class _Run:
             return
         number = step.number if step else 0
         parts, table = self._parts, self._table
+        next_batch = number * self._settings.training.gradient_accumulation_steps
         write_file(self._layout.run_folder / CONFIG, config_text(self._settings).encode())
         self._saved = files.save(
             self._layout.checkpoints,
             number,
             shape=self._encoder.shape,
             weights=parts.average.weights if parts.average else self._encoder.state_dict(),
-            optimizer=self._hidden_state(),
+            optimizer=state.hidden_state(parts),
             tokenizer_json=(table.folder / "tokenizer.json").read_bytes(),
             config={
                 "query_max_tokens": table.query_max_tokens,
@@ -238,18 +243,8 @@ class _Run:
                 "passage_prompt": table.prompt("passage"),
             },
             state={
-                "next_batch": number * self._settings.training.gradient_accumulation_steps,
-                "tokens": self._seen_tokens,
-                "threads": torch.get_num_threads(),
-                "processes": self._ranks.size,
-                "dtype": str(self._dtype),
-                "chunk": parts.chunk,
-                "scale": parts.scale.value,
-                "scale_good_steps": parts.scale.good_steps,
-                "average_steps": parts.average.steps if parts.average else 0,
-                "bad_steps": parts.bad_steps,
-                "worse_evaluations": self._worse,
-                "torch": torch.__version__,
+                "next_batch": next_batch,
+                **state.described(parts, self._counters, self._dtype, self._ranks.size),
             },
             parents={"tokens": table.manifest.content_id},
             recipe=self.recipe,
@@ -263,52 +258,6 @@ class _Run:
         for old in retention.doomed_of(self._layout.checkpoints, self._settings.checkpoint, self._settings.metric):
             retention.remove(old)
 
-    def _hidden_state(self) -> files.Tensors:
-        """What only training needs: moments, the head of the objective, and the weights behind an average."""
-        parts = self._parts
-        tensors = optimizer_tensors(parts.trainee, parts.optimizers)
-        kept = {f"{_EXTRA}{name}": value for name, value in parts.trainee.extras().items()}
-        if parts.average is not None:
-            kept |= {f"{_RAW}{name}": value for name, value in self._encoder.state_dict().items()}
-        return tensors | {name: value.detach().cpu().contiguous() for name, value in kept.items()}
-
-    def _restore(self, start: Checkpoint) -> int:
-        """Go back to where the checkpoint stands; its total number of steps."""
-        state, parts = files.read_json(start, files.STATE), self._parts
-        tensors = files.read_tensors(start, files.OPTIMIZER)
-        files.load_weights(start, self._encoder)
-        if parts.average is not None:
-            parts.average = Average(self._encoder, self._settings.training.ema_decay)
-            parts.average.steps = int(state["average_steps"])
-            self._encoder.load_state_dict(_under(_RAW, tensors))
-        parts.trainee.load_state_dict(_under(_EXTRA, tensors), strict=False)
-        plain = {name: value for name, value in tensors.items() if not name.startswith((_EXTRA, _RAW))}
-        load_optimizers(parts.trainee, parts.optimizers, plain)
-        self._seen_tokens, self._worse = int(state["tokens"]), int(state["worse_evaluations"])
-        parts.chunk = min(parts.chunk, int(state["chunk"]))
-        parts.bad_steps = int(state["bad_steps"])
-        parts.scale.value, parts.scale.good_steps = float(state["scale"]), int(state["scale_good_steps"])
-        self._as_before(state)
-        return start.manifest.number("total_steps")
-
-    def _as_before(self, state: dict[str, Any]) -> None:
-        """Compute in the same way, or say that the bits will differ."""
-        if state["threads"] != torch.get_num_threads():
-            # The number of threads decides the order of sums, and so the last bits (pytorch#88718).
-            _log.info("computing with %d threads as this run did before", state["threads"])
-            torch.set_num_threads(int(state["threads"]))
-        now = (str(self._dtype), torch.__version__, self._ranks.size)
-        before = (state["dtype"], state["torch"], state["processes"])
-        if now != before:
-            _log.warning(
-                "this run computed in %s with torch %s in %s processes, now in %s with %s in %s: "
-                "it goes on, but not to the same bits", *before, *now
-            )  # fmt: skip
-
 
 def _due(number: int, every: int) -> bool:
     return bool(every) and number % every == 0
-
-
-def _under(prefix: str, tensors: files.Tensors) -> files.Tensors:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -21,9 +21,10 @@ _WATCHING = {"log_every_steps", "evaluate_every_steps", "tensorboard", "wandb_pr
 
 def recipe_of(settings: Settings) -> dict[str, JsonValue]:
     """The settings on which the weights depend."""
+    watching = _WATCHING - {"evaluate_every_steps"} if settings.training.patience else _WATCHING
     return {
         "model": {**settings.model.model_dump(mode="json"), "origin": origin_of(settings.model)},
-        "training": settings.training.model_dump(mode="json", exclude=_WATCHING),
+        "training": settings.training.model_dump(mode="json", exclude=watching),
         "precision": settings.compute.precision,
         "seed": settings.project.seed,
     }
