@@ -9,8 +9,9 @@ import pytest
 
 from embedctl.errors import DataError, EmbedctlError
 from tests.sources import read, said, write
-from tests.test_formats import PACKERS, PAGE, WRITERS, XML
+from tests.test_formats import PACKERS, WRITERS
 from tests.test_hostile_files import zipped
+from tests.test_markup import PAGE, XML
 
 __all__ = ["said"]  # a fixture
 
