@@ -5,14 +5,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from embedctl.data.archives import members
 from embedctl.data.encodings import find_encoding
-from embedctl.data.fields import Fields, plain, without_surrogates
+from embedctl.data.fields import Fields, excerpt, without_surrogates
 from embedctl.data.formats import READERS
 from embedctl.data.objects import read_members
 from embedctl.data.opening import Notes, TextFile, shown
+from embedctl.data.pubmedqa import article
 from embedctl.data.records import Record
 from embedctl.data.tables import TABLES, read_table
 from embedctl.errors import DataError, NotFoundError, RefusedError, StorageError
@@ -116,7 +116,7 @@ def _in_zip(path: Path, name: str, root: Path | None) -> list[TextFile]:
         form, compression = _kind(entry.filename)
         inside = shown(without_surrogates(entry.filename))
         if form in FORMATS:
-            files.append(TextFile(path, f"{name}/{inside}", form, compression, entry.filename, root, entry))
+            files.append(TextFile(path, f"{name}/{inside}", form, compression, root, entry))
         elif form == ".zip":
             _log.warning("%s/%s is a zip inside a zip; passed over", shown(str(path)), inside)
     return files
@@ -152,15 +152,16 @@ def find_pubmedqa(path: Path) -> list[TextFile]:
 
 def read_pubmedqa(file: TextFile) -> Iterator[Record]:
     """PubMedQA's ``ori_pqa*.json``: each question with the abstract that answers it."""
-    for pubmed_id, article in read_members(file):
-        yield _article(file, pubmed_id, article)
-
-
-def _article(file: TextFile, pubmed_id: str, article: Any) -> Record:
-    match article:
-        case {"QUESTION": str(question), "CONTEXTS": list(contexts)}:
-            names = (("answer", "final_decision"), ("conclusion", "LONG_ANSWER"), ("year", "YEAR"))
-            metadata = {name: plain(article[key]) for name, key in names if article.get(key)}
-            text = without_surrogates("\n".join(str(part) for part in contexts))
-            return Record(without_surrogates(pubmed_id), text, without_surrogates(question), "pubmedqa", metadata)
-    raise DataError(f'{file.place}: article {pubmed_id}: want {{"QUESTION": str, "CONTEXTS": [str]}}')
+    for pubmed_id, found in read_members(file):
+        where = f"{file.place}: article {excerpt(pubmed_id)}"
+        if not isinstance(found, dict):
+            raise DataError(f"{where}: want an object of fields, got {excerpt(found)}")
+        yield article(
+            pubmed_id,
+            found.get("QUESTION"),
+            found.get("CONTEXTS"),
+            where=where,
+            answer=found.get("final_decision"),
+            conclusion=found.get("LONG_ANSWER"),
+            meshes=found.get("MESHES"),
+        )

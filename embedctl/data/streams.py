@@ -4,25 +4,21 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from pydantic import JsonValue
-
 from embedctl.data import local
 from embedctl.data.fields import Fields
 from embedctl.data.opening import Notes
+from embedctl.data.positions import Positions, RowsPosition, SourcePosition
 from embedctl.data.records import Record
-from embedctl.errors import DataError
 from embedctl.settings import DataSettings, NamedSourceSettings, Secrets, SourceSettings
-
-Position = dict[str, JsonValue]
 
 
 class Rows(Protocol):
     """The rows of one source, in an order that is always the same."""
 
-    def read(self, position: Position | None) -> Iterator[Record]:
+    def read(self, position: RowsPosition | None) -> Iterator[Record]:
         """All records, or those after ``position``."""
 
-    def position(self) -> Position:
+    def position(self) -> RowsPosition:
         """Where the stream stands: after the record that was read last."""
 
 
@@ -36,8 +32,8 @@ class LocalRows:
         self._files = local.find_pubmedqa(settings.path) if pubmedqa else local.find_files(settings.path)
         self._file = self._row = 0
 
-    def read(self, position: Position | None) -> Iterator[Record]:
-        first, skipped = (int(str(position[name])) for name in ("file", "row")) if position else (0, 0)
+    def read(self, position: RowsPosition | None) -> Iterator[Record]:
+        first, skipped = (position.file, position.row) if position else (0, 0)
         for file in range(first, len(self._files)):
             self._file, self._row = file, 0
             # What the file in which we go on has to say was noted before.
@@ -47,8 +43,8 @@ class LocalRows:
                 if self._file > first or self._row > skipped:
                     yield record
 
-    def position(self) -> Position:
-        return {"file": self._file, "row": self._row}
+    def position(self) -> RowsPosition:
+        return RowsPosition(file=self._file, row=self._row)
 
     def _records(self, file: local.TextFile, notes: Notes) -> Iterator[Record]:
         if self._settings.source == "pubmedqa":
@@ -68,27 +64,27 @@ class Source:
         self._seed = seed
         self._rows = _rows(settings, self.notes, secrets)
         self._stream: Iterator[Record] | None = None
-        self._position: Position | None = None
+        self._position: RowsPosition | None = None
 
     @property
     def behind(self) -> float:
         """The lower, the sooner it is its turn."""
         return (self.records + 1) / self.weight
 
-    def go_to(self, position: Position) -> None:
+    def go_to(self, position: SourcePosition) -> None:
         """Go on after the record that was the last when ``position`` was asked for."""
-        self.records, self.bytes = (int(str(position[name])) for name in ("records", "bytes"))
-        rows, encodings, binary = position["rows"], position["encodings"], position["binary"]
-        self._position = rows if isinstance(rows, dict) else None
-        assert isinstance(encodings, dict)
-        assert isinstance(binary, list)
-        self.notes.encodings.update({name: int(str(count)) for name, count in encodings.items()})
-        self.notes.binary.extend(map(str, binary))
+        self.records, self.bytes, self._position = position.records, position.bytes, position.rows
+        self.notes.encodings.update(position.encodings)
+        self.notes.binary.extend(position.binary)
 
-    def position(self) -> Position:
-        rows: JsonValue = self._rows.position() if self._stream is not None else self._position
-        notes: Position = {"encodings": dict(self.notes.encodings), "binary": list(self.notes.binary)}
-        return {"records": self.records, "bytes": self.bytes, "rows": rows, **notes}
+    def position(self) -> SourcePosition:
+        return SourcePosition(
+            records=self.records,
+            bytes=self.bytes,
+            rows=self._rows.position() if self._stream is not None else self._position,
+            encodings=dict(self.notes.encodings),
+            binary=list(self.notes.binary),
+        )
 
     def next(self, *, room_bytes: int | None) -> tuple[Record, int] | None:
         """The next record and its size; ``None`` when there are no more or a limit is reached, for good.
@@ -142,18 +138,12 @@ class Mixture:
             else:
                 yield found
 
-    def position(self) -> JsonValue:
-        """Where all of them stand, as JSON."""
-        return {"ended": [*sorted(self._ended)], "sources": [source.position() for source in self.sources]}
+    def position(self) -> Positions:
+        return Positions(ended=sorted(self._ended), sources=[source.position() for source in self.sources])
 
-    def go_to(self, positions: JsonValue) -> None:
-        assert isinstance(positions, dict)
-        ended, sources = positions["ended"], positions["sources"]
-        assert isinstance(ended, list)
-        assert isinstance(sources, list)
-        self._ended = {int(str(number)) for number in ended}
-        for source, position in zip(self.sources, sources, strict=True):
-            assert isinstance(position, dict)
+    def go_to(self, positions: Positions) -> None:
+        self._ended = set(positions.ended)
+        for source, position in zip(self.sources, positions.sources, strict=True):
             source.go_to(position)
 
     def _turn(self) -> int | None:
@@ -184,8 +174,6 @@ def _named(record: Record, name: str) -> Record:
 
 def _rows(settings: SourceSettings, notes: Notes, secrets: Secrets | None) -> Rows:
     if settings.path is not None:
-        if settings.source in ("hub", "openwebtext"):
-            raise DataError(f"data.path does not go with source {settings.source}", hint='set data.source = "local"')
         return LocalRows(settings, notes)
     from embedctl.data.hub import HubRows
 
@@ -200,7 +188,7 @@ def summary(source: Source) -> dict[str, Any]:
         facts["encodings"] = dict(sorted(source.notes.encodings.items()))
     if source.notes.binary:
         facts["binary_files"] = len(source.notes.binary)
-    rows = source.position()["rows"]
-    if isinstance(rows, dict) and "revision" in rows:
-        facts["revision"] = rows["revision"]
+    rows = source.position().rows
+    if rows and rows.revision:
+        facts["revision"] = rows.revision
     return facts
