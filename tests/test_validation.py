@@ -13,29 +13,9 @@ from hypothesis import strategies as st
 
 from embedctl.data import corpus, duplicates, judging, validation
 from embedctl.data.records import split_of
-from embedctl.data.report import describe, histogram
 from embedctl.data.sketches import sketch
 from embedctl.errors import ConfigError
 from tests.conftest import REPOSITORY, Run, options, sentences, tiny, write_corpus
-
-
-def test_the_distribution_of_lengths():
-    figures = describe(list(range(1, 101)))
-
-    assert figures == {
-        "count": 100, "mean": 50.5, "std": 28.87, "min": 1, "max": 100,
-        "p1": 2.0, "p5": 6.0, "p25": 25.8, "p50": 50.5, "p75": 75.2, "p95": 95.0, "p99": 99.0,
-    }  # fmt: skip
-    assert describe([]) == {"count": 0}
-
-
-@given(lengths=st.lists(st.integers(0, 10**6), min_size=1))
-def test_a_histogram_holds_every_length_once(lengths: list[int]):
-    bars = histogram(np.array(lengths))
-
-    assert sum(bar["records"] for bar in bars) == len(lengths)
-    assert all(bar["records"] == sum(bar["from"] <= n < bar["to"] for n in lengths) for bar in bars)
-
 
 ROWS = [
     {"id": "good", "text": "All is well here.", "query": "is it?"},

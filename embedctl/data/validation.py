@@ -23,7 +23,7 @@ from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.data import columns, duplicates, judging, verdicts
-from embedctl.data.checks.kinds import TIERS
+from embedctl.data.checks.kinds import TIERS, VERDICTS
 from embedctl.data.checks.repair import FIXABLE
 from embedctl.data.corpus import parts_of
 from embedctl.data.duplicates import Copies
@@ -33,6 +33,7 @@ from embedctl.data.records import split_of
 from embedctl.data.report import FORMAT, Plan, build
 from embedctl.data.sample import Sample, sample_of
 from embedctl.data.sketches import PERMUTATIONS, Sketches
+from embedctl.data.totals import Totals
 from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import Severity, ValidationSettings
@@ -72,9 +73,10 @@ def validate(
             shards, sample = _judge(settings, layout, corpus, folder, watch)
             ids = verdicts.ids_of(folder.path, shards)
             copies = _copies(settings, folder.path, shards, ids, held_percent)
-            table = verdicts.write(settings.actions, folder.path, shards, ids, copies)
+            totals = Totals.of(corpus)
+            verdicts.write(settings.actions, folder.path, shards, ids, copies, totals)
             tallies = [Tally.model_validate(shard.facts) for shard in shards]
-            report = build(settings, layout, tallies, ids, table, copies, corpus, sample, plan or Plan())
+            report = build(settings, layout, tallies, ids, totals, copies, sample, plan or Plan())
             write_file(folder.path / REPORT, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
             write_file(folder.path / PAGE, page(report, title=f"Validation of {layout.name}").encode())
             facts = {name: report[name] for name in _FACTS}
@@ -86,7 +88,7 @@ def validate(
     return Outcome(layout.validation, made, made=True)
 
 
-_FACTS = ("records", "kept", "flagged", "fixed", "dropped", "worst_severity")
+_FACTS = ("records", *VERDICTS.values(), "worst_severity")
 
 
 def recipe_of(settings: ValidationSettings, held_percent: float = 0.0) -> dict[str, JsonValue]:

@@ -1,10 +1,14 @@
-"""What can be found in a text: the checks, in the order of ``validation.actions``."""
+"""What can be found in a text, the checks in the order of ``validation.actions``; and what can become of it."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Tier = Literal["info", "low", "medium", "high", "critical"]
 TIERS: tuple[Tier, ...] = ("info", "low", "medium", "high", "critical")
+
+Verdict = Literal["keep", "flag", "fix", "drop"]
+# Each with the word by which the records that it was given to are counted.
+VERDICTS: dict[Verdict, str] = {"keep": "kept", "flag": "flagged", "fix": "fixed", "drop": "dropped"}
 
 
 @dataclass(frozen=True, slots=True)
