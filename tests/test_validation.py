@@ -126,6 +126,19 @@ def test_other_checks_judge_every_part_anew(monkeypatch: pytest.MonkeyPatch):
     assert (first, again(), judged) == ([True, False], True, ["part-00000"])
 
 
+def test_what_a_killed_run_has_left_beside_a_finished_one_goes():
+    write_corpus(Path("text"), 20)
+    loaded = tiny()
+    corpus.fetch(loaded.settings.data, loaded.layout)
+    made = [validation.validate(loaded.settings.validation, loaded.layout).made]
+    stray = loaded.layout.validation.with_name(".main.stale")
+    stray.mkdir()
+
+    made.append(validation.validate(loaded.settings.validation, loaded.layout).made)
+
+    assert (made, stray.exists()) == ([True, False], False)
+
+
 def copies_of(texts: list[str], queries: list[int], held: list[bool], **more: object) -> dict[int, tuple[str, int]]:
     """For each copy what it is, and of which."""
     found = duplicates.copies(

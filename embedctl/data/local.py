@@ -15,9 +15,8 @@ from embedctl.data.opening import Notes, TextFile, shown
 from embedctl.data.pubmedqa import article
 from embedctl.data.records import Record
 from embedctl.data.tables import TABLES, read_table
-from embedctl.errors import DataError, NotFoundError, RefusedError, StorageError
-
-__all__ = ["FORMATS", "Fields", "Notes", "TextFile", "find_files", "find_pubmedqa", "read_file", "read_pubmedqa"]
+from embedctl.errors import ConfigError, DataError, NotFoundError, RefusedError, StorageError
+from embedctl.settings import SourceSettings
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +25,15 @@ COMPRESSIONS = (".gz", ".zst")
 PUBMEDQA_NAMES = ("ori_pqal.json", "ori_pqau.json", "ori_pqaa.json")
 
 _MAGIC = re.compile(r"[*?\[]")
+
+
+def files_of(settings: SourceSettings) -> list[TextFile]:
+    """The files of a source on this machine; of one on the Hub none."""
+    if settings.path is None:
+        return []
+    if settings.source in ("hub", "openwebtext"):
+        raise ConfigError(f"data.path does not go with source {settings.source}", hint='set data.source = "local"')
+    return find_pubmedqa(settings.path) if settings.source == "pubmedqa" else find_files(settings.path)
 
 
 def find_files(path: Path) -> list[TextFile]:

@@ -1,6 +1,9 @@
 """How far a fetch has come, noted beside the corpus while that grows, so that a fetch that is killed goes on there.
 
 A step is a stretch of the sources that was read, and what became of it. Steps are files that are written whole.
+
+They are not noted with the shards of the growing folder: those are found by their keys in any order and stay in the
+artifact; steps have an order, some have written no shard, and with the fetch their many keys are done with.
 """
 
 import json

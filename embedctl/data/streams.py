@@ -1,15 +1,18 @@
 """Sources as streams that say where they stand: a fetch that was interrupted goes on from there."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from embedctl.data import local
 from embedctl.data.fields import Fields
-from embedctl.data.opening import Notes
+from embedctl.data.opening import Notes, TextFile
 from embedctl.data.positions import Positions, RowsPosition, SourcePosition
 from embedctl.data.records import Record
 from embedctl.settings import DataSettings, NamedSourceSettings, Secrets, SourceSettings
+
+# To be raised when any reader makes other records of the same source: what was fetched before is then read anew.
+FORMAT = 1
 
 
 class Rows(Protocol):
@@ -25,11 +28,8 @@ class Rows(Protocol):
 class LocalRows:
     """The records of files on this machine, one file after the other."""
 
-    def __init__(self, settings: SourceSettings, notes: Notes) -> None:
-        assert settings.path is not None
-        self._settings, self._notes = settings, notes
-        pubmedqa = settings.source == "pubmedqa"
-        self._files = local.find_pubmedqa(settings.path) if pubmedqa else local.find_files(settings.path)
+    def __init__(self, settings: SourceSettings, files: Sequence[TextFile], notes: Notes) -> None:
+        self._settings, self._files, self._notes = settings, files, notes
         self._file = self._row = 0
 
     def read(self, position: RowsPosition | None) -> Iterator[Record]:
@@ -46,7 +46,7 @@ class LocalRows:
     def position(self) -> RowsPosition:
         return RowsPosition(file=self._file, row=self._row)
 
-    def _records(self, file: local.TextFile, notes: Notes) -> Iterator[Record]:
+    def _records(self, file: TextFile, notes: Notes) -> Iterator[Record]:
         if self._settings.source == "pubmedqa":
             return local.read_pubmedqa(file)
         return local.read_file(file, fields_of(self._settings), notes)
@@ -55,14 +55,16 @@ class LocalRows:
 class Source:
     """One source with its limits: a sample of its records, at most so many, at most so many bytes."""
 
-    def __init__(self, settings: SourceSettings, *, seed: int, secrets: Secrets | None) -> None:
+    def __init__(
+        self, settings: SourceSettings, files: Sequence[TextFile], *, seed: int, secrets: Secrets | None
+    ) -> None:
         self.settings = settings
         self.notes = Notes()
         self.name = settings.name if isinstance(settings, NamedSourceSettings) else ""
         self.weight = settings.weight if isinstance(settings, NamedSourceSettings) else 1.0
         self.records = self.bytes = 0
         self._seed = seed
-        self._rows = _rows(settings, self.notes, secrets)
+        self._rows = _rows(settings, files, self.notes, secrets)
         self._stream: Iterator[Record] | None = None
         self._position: RowsPosition | None = None
 
@@ -122,9 +124,13 @@ class Mixture:
     Which one comes next is a function of how many each has given: the source that is furthest behind.
     """
 
-    def __init__(self, settings: DataSettings, *, seed: int, secrets: Secrets | None) -> None:
-        chosen: tuple[SourceSettings, ...] = settings.sources or (settings,)
-        self.sources = [Source(source, seed=seed, secrets=secrets) for source in chosen]
+    def __init__(
+        self, settings: DataSettings, files: Sequence[Sequence[TextFile]], *, seed: int, secrets: Secrets | None
+    ) -> None:
+        """``files``: those of each source, see :func:`embedctl.data.local.files_of`."""
+        self.sources = [
+            Source(source, own, seed=seed, secrets=secrets) for source, own in zip(chosen(settings), files, strict=True)
+        ]
         self._most_records = settings.max_records if settings.sources else 0
         self._most_bytes = settings.max_bytes if settings.sources else 0
         self._ended: set[int] = set()
@@ -154,6 +160,11 @@ class Mixture:
         return min(running, key=lambda number: self.sources[number].behind, default=None)
 
 
+def chosen(settings: DataSettings) -> tuple[SourceSettings, ...]:
+    """The sources of the settings: several, or the one that they are themselves."""
+    return settings.sources or (settings,)
+
+
 def fields_of(settings: SourceSettings) -> Fields:
     """How the rows of a source are to be read."""
     return Fields(settings.text_field, settings.query_field, settings.id_field, settings.metadata_fields)
@@ -172,9 +183,9 @@ def _named(record: Record, name: str) -> Record:
     return Record(f"{name}/{record.id}", record.text, record.query, f"{name}/{record.source}", record.metadata)
 
 
-def _rows(settings: SourceSettings, notes: Notes, secrets: Secrets | None) -> Rows:
+def _rows(settings: SourceSettings, files: Sequence[TextFile], notes: Notes, secrets: Secrets | None) -> Rows:
     if settings.path is not None:
-        return LocalRows(settings, notes)
+        return LocalRows(settings, files, notes)
     from embedctl.data.hub import HubRows
 
     token = secrets.hf_token.get_secret_value() if secrets and secrets.hf_token else None

@@ -68,6 +68,7 @@ def validate(
     with lock(layout.lock(layout.validation)):
         found = up_to_date(layout.validation, "validation", identity)
         if found:
+            growing.tidy(layout.validation)
             return found
         with growing_folder(layout.validation, identity) as folder:
             shards, sample = _judge(settings, layout, corpus, folder, watch)
