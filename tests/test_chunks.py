@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from embedctl.data.corpus import SCHEMA
 from embedctl.settings import TokensSettings
 from embedctl.tokens import chunks, engines, shards
-from embedctl.tokens.chunks import NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD
+from embedctl.tokens.boundaries import NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD, token_boundaries
 from embedctl.tokens.encoding import TextEncoder
 from embedctl.tokens.rows import ChunkRows, Counts
 from embedctl.tokens.tokenizer import frame_of
@@ -30,7 +30,7 @@ The end"""
 def boundaries(text: str) -> dict[str, int]:
     """What begins at each place where something ends, read off tokens of one character."""
     starts = [len(text[:at].encode()) for at in range(len(text))]
-    kinds = chunks.token_boundaries(np.frombuffer(text.encode(), np.uint8), np.array(starts))
+    kinds = token_boundaries(np.frombuffer(engines.in_one([text]), np.uint8), np.array(starts))
     return {text[at:].split()[0]: int(kind) for at, kind in enumerate(kinds) if kind != NO_BOUNDARY}
 
 
@@ -55,7 +55,7 @@ def test_chunks_cover_every_token_and_stay_within_size(kinds: list[list[int]], s
     offsets = np.cumsum([0, *map(len, kinds)])
     whole = np.array(data.draw(st.lists(st.booleans(), min_size=len(flat), max_size=len(flat))), dtype=bool)
 
-    cuts = chunks.cut(flat, offsets, size=size, overlap=overlap, cuttable=whole | (flat > 0))
+    cuts = chunks.cut(flat, offsets, size=size, overlap=overlap, cuttable=(whole | (flat > 0)).__getitem__)
 
     assert sorted(set(cuts.text.tolist())) == [n for n, text in enumerate(kinds) if text]
     for n, text in enumerate(kinds):
@@ -66,13 +66,33 @@ def test_chunks_cover_every_token_and_stay_within_size(kinds: list[list[int]], s
         assert all(a < c <= b <= c + overlap for (a, b), (c, _) in itertools.pairwise(mine))
 
 
+@settings(deadline=None)
+@given(
+    kinds=st.lists(st.lists(st.sampled_from([0, 0, 0, 1, 1, 2, 3]), min_size=1, max_size=90), max_size=24),
+    size=st.integers(4, 24),
+    data=st.data(),
+)
+def test_cutting_many_texts_at_once_is_cutting_each(kinds: list[list[int]], size: int, data: st.DataObject):
+    overlap = data.draw(st.integers(0, size // 2))
+    flat = np.array([kind for text in kinds for kind in text], dtype=np.uint8)
+    offsets = np.cumsum([0, *map(len, kinds)])
+
+    def cut(n: int, m: int) -> list[tuple[int, int]]:
+        of = flat[offsets[n] : offsets[m]]
+        cuts = chunks.cut(of, offsets[n : m + 1] - offsets[n], size=size, overlap=overlap, cuttable=lambda token: True)
+        return [(a + offsets[n], b + offsets[n]) for a, b in zip(cuts.first, cuts.last, strict=True)]
+
+    together = cut(0, len(kinds))
+
+    assert together == [chunk for n in range(len(kinds)) for chunk in cut(n, n + 1)]
+
+
 def test_a_chunk_ends_with_a_paragraph_or_a_sentence_if_it_is_full_enough():
     kinds = np.full(100, WORD, dtype=np.uint8)
     kinds[[10, 35]] = SENTENCE
     kinds[28] = PARAGRAPH
-    whole = np.ones(100, dtype=bool)
 
-    cuts = chunks.cut(kinds, np.array([0, 100]), size=40, overlap=8, cuttable=whole)
+    cuts = chunks.cut(kinds, np.array([0, 100]), size=40, overlap=8, cuttable=lambda token: True)
 
     # At the paragraph, without overlap as no sentence is short enough; then between words, with overlap.
     assert cuts.first.tolist() == [0, 28, 60]
@@ -115,6 +135,18 @@ def test_the_text_of_a_chunk_encodes_to_its_ids_or_the_chunk_says_why_not(name: 
     assert counts.inexact_chunks == sum(row["inexact"] is not None for row in found)
     # A piece of a word is another word to WordPiece; byte-level merges mostly come out the same.
     assert counts.inexact_chunks or name != "bert"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_the_chunks_of_a_record_do_not_depend_on_its_neighbours(name: str):
+    endings = ["", " ", ".", ". ", ".\n", "\n\n", "A. ", '."\n \n', "。", " and"]
+    starts = ["", "a ", " ", "\n\n", ". ", '" ', "A. ", "A", "\n a"]
+    texts = [f"{start}One two. Three four five six{end}" for end in endings for start in starts]
+
+    together, _ = rows(name, texts, max_tokens=8, overlap=2)
+
+    alone = [row for text in texts for row in rows(name, [text], max_tokens=8, overlap=2)[0]]
+    assert [row["text"] for row in together] == [row["text"] for row in alone]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert"])

@@ -1,19 +1,30 @@
 """Texts to token ids with the place of each token in its text.
 
-N texts, T tokens, B bytes of all texts in UTF-8 with one separator between neighbours.
+N texts, T tokens, B bytes of all texts in UTF-8 with one separator after each.
 """
 
-import json
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from embedctl.tokens.engines import SEPARATOR, Engine, Flat, Ids, Offsets, family_of, is_plain, joined, lowered
+from embedctl.tokens.engines import (
+    SEPARATOR,
+    Engine,
+    Flat,
+    Ids,
+    Offsets,
+    family_of,
+    in_one,
+    is_plain,
+    joined,
+    lowered,
+    outline,
+)
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -29,17 +40,19 @@ class Encoded:
 
     ids:       (T,) uint32, without special tokens around each text
     offsets:   (N + 1,) text n has the tokens ``offsets[n]`` to ``offsets[n + 1]``
-    documents: the N texts as bytes
-    data:      (B,) all of them, with ``SEPARATOR`` between
+    blob:      the N texts in UTF-8, each followed by ``SEPARATOR``
+    data:      (B,) the same as numbers
     bases:     (N,) where each text begins in ``data``
+    sizes:     (N,) the bytes of each text
     starts:    (T,) where in ``data`` each token begins; byte-level tokens may begin inside a character
     """
 
     ids: Ids
     offsets: Offsets
-    documents: list[bytes]
+    blob: bytes
     data: Bytes
     bases: Offsets
+    sizes: Offsets
     starts: Offsets
 
 
@@ -47,11 +60,10 @@ class TextEncoder:
     """Encodes by ``engine`` where its ids and places are sure to be right, and by ``tokenizers`` elsewhere."""
 
     def __init__(self, tokenizer: Tokenizer, engine: Engine) -> None:
-        definition = tokenizer.to_str()
         self._tokenizer = tokenizer
         self.engine = engine
-        self._family = family_of(definition)
-        self._normalizer = _normalizer(json.loads(definition))
+        self._family = family_of(tokenizer)
+        self._normalizer = _normalizer(outline(tokenizer)["normalizer"])
         self._picky = engine.picky or self._family == "wordpiece" or bool(self._normalizer)
         self._fast = self._family == "wordpiece" or (self._family == "byte-level" and self._normalizer in _MILD)
         self._lengths = _token_lengths(tokenizer, byte_level=self._family == "byte-level") if self._fast else None
@@ -69,26 +81,21 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Token ids and places of all texts."""
-        documents = [text.encode() for text in texts]
-        blob = SEPARATOR.join(documents)
+        blob = in_one(texts)
         data = np.frombuffer(blob, np.uint8)
-        sizes = np.array([len(document) for document in documents], dtype=np.int64)
-        bases = np.cumsum(sizes + 1) - (sizes + 1)
+        ends = np.flatnonzero(data == SEPARATOR[0])
+        bases = np.concatenate([[0], ends[:-1] + 1]) if len(texts) else _NO_PLACES
+        sizes = ends - bases
         if self._lengths is None:
-            return self._merged(
-                texts,
-                Encoded(_NO_IDS, np.zeros(len(texts) + 1, np.int64), documents, data, bases, _NO_PLACES),
-                [*range(len(texts))],
-            )
+            nothing = Encoded(_NO_IDS, np.zeros(len(texts) + 1, np.int64), blob, data, bases, sizes, _NO_PLACES)
+            return self._merged(texts, nothing, [*range(len(texts))])
         flat = self.engine.encode(texts, blob)
-        lengths = self._lengths[flat.ids]
+        lengths = self._lengths.take(flat.ids)
         if self._widths is None:
-            before, at_bounds = _sums(lengths, flat.offsets)
-            starts = before + np.repeat(bases - at_bounds[:-1], np.diff(flat.offsets))
-            failed = np.diff(at_bounds) != sizes
+            starts, failed = _places_of_bytes(bases, sizes, flat, lengths)
         else:
             starts, failed = self._places_of_letters(data, bases, sizes, flat, lengths)
-        encoded = Encoded(flat.ids, flat.offsets, documents, data, bases, starts)
+        encoded = Encoded(flat.ids, flat.offsets, blob, data, bases, sizes, starts)
         unsure = np.flatnonzero(failed).tolist()
         if self._picky:
             unsure = [n for n, text in enumerate(texts) if failed[n] or not self._sure(text)]
@@ -103,11 +110,9 @@ class TextEncoder:
         for n, encoding in zip(unsure, encodings, strict=True):
             places = np.array([start for start, _ in encoding.offsets], dtype=np.int64)
             ids[n] = np.array(encoding.ids, dtype=np.uint32)
-            starts[n] = _to_bytes(fast.documents[n], places) + fast.bases[n]
+            starts[n] = _to_bytes(texts[n].encode(), places) + fast.bases[n]
         flat = joined(ids)
-        return Encoded(
-            flat.ids, flat.offsets, fast.documents, fast.data, fast.bases, np.concatenate([_NO_PLACES, *starts])
-        )
+        return replace(fast, ids=flat.ids, offsets=flat.offsets, starts=np.concatenate([_NO_PLACES, *starts]))
 
     def _sure(self, text: str) -> bool:
         """Whether the engine may have this text, and its tokens can be found again in it."""
@@ -138,6 +143,24 @@ class TextEncoder:
         failed = (np.diff(at_bounds) != last - first) | unknown
         letter = before + np.repeat(first - at_bounds[:-1], np.diff(flat.offsets))
         return np.append(letters, 0)[np.minimum(letter, len(letters))], failed
+
+
+def _places_of_bytes(
+    bases: Offsets, sizes: Offsets, flat: Flat, lengths: npt.NDArray[np.int32]
+) -> tuple[Offsets, npt.NDArray[np.bool_]]:
+    """Byte-level tokens stand for all bytes of a text, one after the other; a separator follows each text."""
+    bounds = flat.offsets[1:-1]
+    places = np.zeros(len(lengths) + 1, dtype=np.int64)
+    places[1:] = lengths
+    np.add.at(places, bounds, 1)
+    np.cumsum(places, out=places)
+    separators = np.searchsorted(bounds, flat.offsets, side="right")
+    failed = np.diff(places[flat.offsets] - separators) != sizes
+    starts = places[:-1]
+    if failed.any():
+        # The texts after one that failed are where they are all the same.
+        starts += np.repeat(bases - places[flat.offsets[:-1]], np.diff(flat.offsets))
+    return starts, failed
 
 
 def _sums(lengths: npt.NDArray[np.int32], offsets: Offsets) -> tuple[Offsets, Offsets]:
@@ -180,10 +203,7 @@ def _first_bytes(document: bytes) -> npt.NDArray[np.bool_]:
 
 def _normalizer(described: dict[str, Any]) -> set[str]:
     """The kinds of normalizers that a tokenizer applies."""
-    found = described.get("normalizer")
-    if not found:
-        return set()
-    return {part["type"] for part in found.get("normalizers", [found])}
+    return {part["type"] for part in described.get("normalizers", [described] if described else [])}
 
 
 def _token_lengths(tokenizer: Tokenizer, *, byte_level: bool) -> npt.NDArray[np.int32]:

@@ -27,7 +27,7 @@ from embedctl.data.report import describe
 from embedctl.errors import ArtifactError, DataError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import TokensSettings
-from embedctl.tokens import published, shards, tokenizer
+from embedctl.tokens import chunks, published, shards, tokenizer
 from embedctl.tokens import shard as sharding
 from embedctl.workers import cores, spread
 
@@ -87,6 +87,7 @@ def recipe_of(settings: TokensSettings, held_percent: float) -> dict[str, JsonVa
     """The settings on which the tokens depend."""
     recipe: dict[str, JsonValue] = settings.model_dump(mode="json", exclude={"tokenizer"})
     recipe["held_percent"] = held_percent
+    recipe["cutting"] = chunks.FORMAT
     if settings.tokenizer is not None:
         recipe["tokenizer_sha256"] = published.digest_of(settings.tokenizer)
         for unused in ("algorithm", "vocabulary_size", "lowercase"):
