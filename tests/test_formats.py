@@ -114,6 +114,15 @@ def test_a_whole_file_is_its_text(tmp_path_factory: pytest.TempPathFactory, text
     assert {(r.id, r.text) for r in read(folder)} == {(name, text) for name in ("a.txt", "b.md.gz", "c.txt", "d.txt")}
 
 
+def test_a_file_is_named_by_its_path_and_hidden_ones_are_left_out():
+    write("sub/one.txt", "1")
+    write("two.md", "2")
+    write(".hidden.txt", "no")
+    write(".hidden/three.txt", "no")
+
+    assert [(r.id, r.text) for r in read()] == [("sub/one.txt", "1"), ("two.md", "2")]
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [

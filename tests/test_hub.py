@@ -368,12 +368,13 @@ def test_no_network_is_said_within_seconds(where: str) -> None:
             "unnamed": "http://no-such-host.invalid",
             "hanging": "http://slow-resolver.invalid",
         }
-        slow = "import socket, time; socket.getaddrinfo = lambda *_, **__: time.sleep(20)"
+        slow = "import socket, time; socket.getaddrinfo = lambda *_, **__: time.sleep(80)"
         began = time.monotonic()
         done = alone(urls[where], code=slow if where == "hanging" else "")
     assert (done.code, "cannot be reached" in done.err, "Traceback" in done.err) == (6, True, False)
     assert 'data.source = "local"' in done.err
-    assert time.monotonic() - began < 6
+    # Some three seconds, and what a process takes to start on a busy machine; without us half a minute and more.
+    assert time.monotonic() - began < 20
 
 
 def test_an_offline_setting_is_named(fetch: Fetch, hub: LoopbackHub) -> None:
