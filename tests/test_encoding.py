@@ -112,7 +112,23 @@ def test_texts_in_a_batch_do_not_touch_each_other(texts: list[str], name: str):
 def test_a_text_may_hold_what_is_put_between_texts(name: str):
     between = engines._BETWEEN["content"]
 
-    check(tokenizers_at_hand()[name], ["A text,", f"one {between} with it", between, "", f"{between}{between} and more"])
+    check(
+        tokenizers_at_hand()[name], ["A text,", f"one {between} with it", between, "", f"{between}{between} and more"]
+    )
+
+
+def test_words_that_are_not_in_the_vocabulary_are_found_without_tokenizers(monkeypatch: pytest.MonkeyPatch):
+    long = "x" * 101
+    words = [*"⅍ ⅷ naïve ≮ ½ ₿ café a⅍b ⅍⅍ don't — §§".split(), long, f"{long}⅍", "a\tb"]
+    chance = random.Random(7)
+    texts = ["", *words, *(chance.choice(["", " ", "\n "]).join(chance.choices(words, k=9)) for _ in range(600))]
+
+    check(tokenizers_at_hand()["bert"], [*texts, "⅍ [UNK] ⅍", "[CLS] ⅍ and ⅍", "⅍ \x01 ⅍"])
+
+    monkeypatch.setattr(TextEncoder, "_merged", None)
+    encoded = encoder_of("bert").encode(texts)
+    unknown = tokenizers_at_hand()["bert"].token_to_id("[UNK]")
+    assert np.count_nonzero(encoded.ids == unknown) > 1000
 
 
 def test_a_tokenizer_of_another_kind_is_left_to_tokenizers():

@@ -7,7 +7,7 @@ T tokens.
 import numpy as np
 import numpy.typing as npt
 
-from embedctl.tokens.encoding import Bytes, code_points, non_ascii
+from embedctl.tokens.characters import Bytes, code_points, non_ascii
 
 NO_BOUNDARY, WORD, SENTENCE, PARAGRAPH = range(4)
 
