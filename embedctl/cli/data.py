@@ -67,6 +67,7 @@ def validate(
             settings,
             loaded.layout,
             held_percent=loaded.settings.data.held_percent,
+            similarity_file=loaded.settings.evaluation.similarity_file,
             plan=published.plan(loaded.settings.tokens),
             watch=watch,
         )

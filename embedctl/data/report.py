@@ -47,7 +47,7 @@ def build(
 ) -> dict[str, Any]:
     """Everything that ``report.json`` says; what each part has counted is added up.
 
-    ids: of all records, see :func:`embedctl.data.verdicts.ids_of`
+    ids: of all records, see :func:`embedctl.data.verdicts.write`
     """
     counts = totals.counts()
     shares = {name: round(share, 4) for name, share in sample.languages.items()}

@@ -56,7 +56,8 @@ def write(
 ) -> None:
     """Write a group of rows for each part, and count them in ``totals``.
 
-    ids: of all records, see :func:`ids_of`; the rows of ``copies`` are counted through all parts
+    ids: of all records, see :func:`ids_of`, and names of what else they may be copies of
+    The rows of ``copies`` are counted through all parts.
     """
     before = 0
     with pq.ParquetWriter(folder / FILE, _SCHEMA, compression="zstd") as writer:

@@ -11,6 +11,7 @@ from embedctl.artifacts.folder import lock, new_folder, write_file
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.checkpoint import files
+from embedctl.data.opening import sha256
 from embedctl.errors import DataError
 from embedctl.evaluation.retrieval import Task, evaluate_bm25, evaluate_model, held_task
 from embedctl.evaluation.similarity import evaluate_similarity
@@ -27,7 +28,7 @@ def recipe_of(settings: EvaluationSettings, compute: ComputeSettings) -> dict[st
     """The settings, and the content of the similarity file, on which the report depends."""
     recipe = settings.model_dump(mode="json", exclude={"similarity_file"})
     if settings.similarity_file and settings.similarity_file.is_file():
-        (recipe["similarity_sha256"],) = manifest.hash_files([settings.similarity_file]).values()
+        recipe["similarity_sha256"] = sha256(settings.similarity_file, None)
     return {**recipe, "precision": compute.precision}
 
 

@@ -52,7 +52,7 @@ PERSONAL = Check("personal_data", "low", "an e-mail or IP address, a card, accou
 REPETITION = Check("repetition", "low", "mostly the same lines, words or character again")
 DUPLICATE = Check("duplicate", "low", "the same text and query as an earlier record")
 NEAR_DUPLICATE = Check("near_duplicate", "low", "nearly the same text as an earlier record")
-HELD = Check("held_text_in_training", "medium", "a training record whose text or query is held out too")
+HELD = Check("held_text_in_training", "medium", "a training record whose text or query is held out for evaluation")
 
 CHECKS: tuple[Check, ...] = (
     EMPTY, TOO_SHORT, TOO_LONG, INVALID_ENCODING, NUL, CONTROL, INVISIBLE, BIDI, HOMOGLYPHS, MOJIBAKE,
