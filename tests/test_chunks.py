@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from embedctl.data.corpus import SCHEMA
 from embedctl.settings import TokensSettings
 from embedctl.tokens import chunks, engines, shards
-from embedctl.tokens.boundaries import NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD, token_boundaries
+from embedctl.tokens.boundaries import NO_BOUNDARY, PARAGRAPH, SENTENCE, WIDE, WORD, token_boundaries
 from embedctl.tokens.encoding import TextEncoder
 from embedctl.tokens.rows import ChunkRows, Counts
 from embedctl.tokens.tokenizer import frame_of
-from tests.test_encoding import naughty, random_unicode, tokenizers_at_hand, udhr
+from tests.test_encoding import encoder_of, naughty, random_unicode, tokenizers_at_hand, udhr
 
 TEXT = """First sentence. Second one, by J. Smith! A third (with a bracket.) Here we go… and on.
 
@@ -41,6 +41,42 @@ def test_ends_of_paragraphs_sentences_and_words_are_told_apart():
     sentences = {"Second", "A", "Here", '"Quoted."', "这是第一句。这是第二句。", "这是第二句。"}
     assert {word for word, kind in found.items() if kind == SENTENCE} == sentences - {"A"}
     assert {found[word] for word in ("sentence.", "Smith!", "and", "with", "(with")} == {WORD}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "lower-cased bpe", "gpt2 with NFC"])
+def test_what_tokens_are_made_of_tells_the_same_as_the_bytes(name: str):
+    encoder = encoder_of(name)
+    pieces = [
+        "A.",
+        " ",
+        "  ",
+        "\n",
+        " \n\t\n ",
+        '."',
+        "J.",
+        "…",
+        "”",
+        "b",
+        "é",
+        "!)",
+        " \x00",
+        "日",
+        "。",
+        "<|endoftext|>",
+    ]
+    chance = random.Random(3)
+    made = ["".join(chance.choices(pieces, k=chance.randint(0, 12))) for _ in range(3000)]
+    compared = 0
+    for text in [TEXT, *made, *udhr()[::7], *naughty(), *random_unicode(500)]:
+        encoded = encoder.encode([text, text])
+        if not encoded.by_engine:
+            continue
+        found = encoder.boundaries(encoded)
+        inner = np.ones(len(found), dtype=bool)
+        inner[encoded.offsets[:-1][np.diff(encoded.offsets) > 0]] = False
+        assert (found == token_boundaries(encoded.data, encoded.starts))[inner].all(), text
+        compared += not (encoder._spelling.marks[encoded.ids] & WIDE).any()  # type: ignore[union-attr]
+    assert compared > 1000
 
 
 @settings(deadline=None)

@@ -4,6 +4,8 @@ Everything here works on many texts at once, as flat arrays. B bytes of all text
 T tokens.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -38,6 +40,51 @@ _OF_BYTES = np.where(np.arange(256) < 0x80, _CLASSES[:256], _OTHER).astype(np.ui
 _OF_BYTES[0xFF] = _NEWLINE
 _DOUBTFUL = ((_OF_BYTES >= _STOP) & (_OF_BYTES <= _CLOSING) | (np.arange(256) >= 0x80)).tobytes()
 
+# The first bytes of characters beyond Latin, Greek and Cyrillic, but for signs.
+_WIDE_LEADS = np.isin(np.arange(256), [*range(0xD8, 0xE2), *range(0xE3, 0xFF)])
+
+# What a token is made of: white space first, or last; a last byte that may end a sentence; the like without spaces.
+LEADS, TRAILS, _STOPS, WIDE = 1, 2, 4, 8
+
+
+def marks(joined: Bytes, lengths: Array) -> Kinds:
+    """(V,) the marks of tokens, from all their bytes and the number that each has, which is not 0."""
+    ends = np.cumsum(lengths)
+    first, last = joined[ends - lengths], joined[ends - 1]
+    stops = np.frombuffer(_DOUBTFUL, np.bool_)[last]
+    wide = np.logical_or.reduceat(_WIDE_LEADS[joined], ends - lengths)
+    found: Kinds = (first <= ord(" ")) * np.uint8(LEADS) | (last <= ord(" ")) * np.uint8(TRAILS)
+    return found | stops * np.uint8(_STOPS) | wide * np.uint8(WIDE)
+
+
+def spelled_boundaries(data: Bytes, starts: Array, marks: Kinds) -> Kinds:
+    """What :func:`token_boundaries` gives, but for the first token of a text, from what tokens are made of.
+
+    marks: (T,) of each token; none may be ``WIDE``
+    Tokens are fewer than bytes, and few come after a stop.
+    """
+    leads = (marks & LEADS).view(np.bool_)
+    trails = (marks & TRAILS) > 0
+    kinds = np.zeros(len(starts), dtype=np.uint8)
+    # White space begins with this token, or ended with the one before that is more than that.
+    kinds[1:] = np.where(leads[1:], ~trails[:-1], trails[:-1] & ~leads[:-1])
+    space = data <= ord(" ")
+    long = _long_runs(space)
+    near = ((marks[:-1] & _STOPS) > 0) | trails[:-1]
+    tokens = np.flatnonzero(kinds[1:] & near) + 1
+    begins = starts[tokens]
+    after = np.flatnonzero(~space[begins])
+    begins[after] -= 1
+    more = after[space[begins[after] - 1]]
+    begins[more] = long.begins[np.searchsorted(long.begins, begins[more]) - 1]
+    kinds[tokens[_ends_sentence(data, begins, _ends_of(long, space, begins))]] = SENTENCE
+    of_paragraphs = _paragraphs(data, long)
+    for places in (of_paragraphs.begins, of_paragraphs.ends):
+        tokens = np.minimum(np.searchsorted(starts, places), len(starts) - 1)
+        tokens = tokens[(starts[tokens] == places) & (kinds[tokens] > NO_BOUNDARY)]
+        kinds[tokens] = PARAGRAPH
+    return kinds
+
 
 def token_boundaries(data: Bytes, starts: Array) -> Kinds:
     """(T,) what ends just before each token: ``NO_BOUNDARY``, ``WORD``, ``SENTENCE`` or ``PARAGRAPH``.
@@ -71,27 +118,55 @@ def _boundaries(data: Bytes, space: npt.NDArray[np.bool_]) -> Kinds:
     np.not_equal(space[1:], space[:-1], out=changes[1:])
     kinds = changes.view(np.uint8) * np.uint8(WORD)
     kinds |= (changes & ~space).view(np.uint8) * np.uint8(_AT_END_OF_RUN)
-    longer = space[1:] & space[:-1]
-    edges = np.flatnonzero(longer[1:] != longer[:-1]) + 1
-    edges = np.concatenate([[0], edges]) if len(longer) and longer[0] else edges
-    # A separator ends every run, so there are as many ends as beginnings.
-    long_begins, long_ends = edges[0::2], edges[1::2] + 1
+    long = _long_runs(space)
     # Letters and digits end no sentence; what is beyond ASCII has to be looked at.
     doubtful = np.frombuffer(data.tobytes().translate(_DOUBTFUL), np.bool_)
     begins = np.flatnonzero(doubtful[:-1] & space[1:]) + 1
-    ends = begins + 1
-    more = np.flatnonzero(space[ends])
-    ends[more] = long_ends[np.searchsorted(long_ends, ends[more], side="right")]
+    ends = _ends_of(long, space, begins)
     stops = _ends_sentence(data, begins, ends)
     _mark(kinds, begins[stops], ends[stops], SENTENCE)
-    newlines = np.flatnonzero(data == ord("\n"))
-    held = np.searchsorted(newlines, long_ends) - np.searchsorted(newlines, long_begins)
-    _mark(kinds, long_begins[held >= 2], long_ends[held >= 2], PARAGRAPH)
-    # The first bytes of the stops of scripts without spaces: those beyond Latin, Greek and Cyrillic, but for signs.
-    beyond = data[data >= 0xD8]
-    if ((beyond != 0xE2) & (beyond != 0xFF)).any():
+    of_paragraphs = _paragraphs(data, long)
+    _mark(kinds, of_paragraphs.begins, of_paragraphs.ends, PARAGRAPH)
+    if _has_wide(data[data >= 0x80]):
         _mark_wide(data, kinds)
     return kinds
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Runs of white space: ``begins`` to ``ends`` (exclusive), both (R,)."""
+
+    begins: Array
+    ends: Array
+
+
+def _long_runs(space: npt.NDArray[np.bool_]) -> _Runs:
+    """Those of more than one byte."""
+    longer = space[1:] & space[:-1]
+    edges = np.flatnonzero(longer[1:] != longer[:-1]) + 1
+    edges = np.append(0, edges) if len(longer) and longer[0] else edges
+    # A separator ends every run, so there are as many ends as beginnings.
+    return _Runs(edges[0::2], edges[1::2] + 1)
+
+
+def _ends_of(long: _Runs, space: npt.NDArray[np.bool_], begins: Array) -> Array:
+    """Where the runs of white space that begin at ``begins`` end."""
+    ends = begins + 1
+    more = np.flatnonzero(space[ends])
+    ends[more] = long.ends[np.searchsorted(long.ends, ends[more], side="right")]
+    return ends
+
+
+def _paragraphs(data: Bytes, long: _Runs) -> _Runs:
+    """The runs of white space with more than one end of line."""
+    newlines = np.flatnonzero(data == ord("\n"))
+    held = np.searchsorted(newlines, long.ends) - np.searchsorted(newlines, long.begins)
+    return _Runs(long.begins[held >= 2], long.ends[held >= 2])
+
+
+def _has_wide(beyond: Bytes) -> bool:
+    """Whether stops of scripts without spaces may be among bytes beyond ASCII: whether any of their first bytes is."""
+    return bool(_WIDE_LEADS[beyond].any())
 
 
 def _mark(kinds: Kinds, begins: Array, ends: Array, kind: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from embedctl.tokens.boundaries import WIDE, Kinds, spelled_boundaries, token_boundaries
 from embedctl.tokens.characters import Bytes, first_bytes, to_bytes
 from embedctl.tokens.engines import (
     SEPARATOR,
@@ -27,6 +28,7 @@ from embedctl.tokens.engines import (
     outline,
 )
 from embedctl.tokens.letters import Letters
+from embedctl.tokens.spelling import Spelling
 
 # Normalizers after which the tokens of a text can still be found in it: always, or where they change nothing.
 _MILD: tuple[set[str], ...] = (set(), {"Lowercase"}, {"NFC"})
@@ -43,6 +45,7 @@ class Encoded:
     bases:     (N,) where each text begins in ``data``
     sizes:     (N,) the bytes of each text
     starts:    (T,) where in ``data`` each token begins; byte-level tokens may begin inside a character
+    by_engine: whether all texts were encoded by the engine, none by ``tokenizers`` in its stead
     """
 
     ids: Ids
@@ -52,6 +55,7 @@ class Encoded:
     bases: Offsets
     sizes: Offsets
     starts: Offsets
+    by_engine: bool
 
 
 class TextEncoder:
@@ -65,7 +69,7 @@ class TextEncoder:
         self._picky = engine.picky or bool(self._normalizer)
         self._fast = self._family == "wordpiece" or (self._family == "byte-level" and self._normalizer in _MILD)
         self._letters = Letters(tokenizer) if self._family == "wordpiece" else None
-        self._lengths = _token_lengths(tokenizer) if self._fast else _NO_LENGTHS
+        self._spelling = Spelling(tokenizer) if self._fast and self._letters is None else None
 
     @property
     def spans_hold_white_space(self) -> bool:
@@ -84,22 +88,31 @@ class TextEncoder:
         ends = np.flatnonzero(data == SEPARATOR[0])
         bases = np.concatenate([[0], ends[:-1] + 1]) if len(texts) else _NO_PLACES
         sizes = ends - bases
-        if not self._fast:
-            nothing = Encoded(_NO_IDS, np.zeros(len(texts) + 1, np.int64), blob, data, bases, sizes, _NO_PLACES)
+        if self._letters is None and self._spelling is None:
+            offsets = np.zeros(len(texts) + 1, np.int64)
+            nothing = Encoded(_NO_IDS, offsets, blob, data, bases, sizes, _NO_PLACES, by_engine=False)
             return self._merged(texts, nothing, [*range(len(texts))])
         flat = self.engine.encode(texts, blob)
-        if self._letters is not None:
+        if self._spelling is not None:
+            starts, failed = _places_of_bytes(bases, sizes, flat, self._spelling.lengths.take(flat.ids))
+            if self._picky:
+                failed |= np.array([not self._sure(text) for text in texts], dtype=bool)
+        elif self._letters is not None:
             starts, failed = self._letters.places(texts, blob, bases, sizes, flat)
             # Texts of ASCII are plain but for one character.
             strange = np.flatnonzero((data >= 0x7F) & (data != SEPARATOR[0]))
             doubtful = np.unique(np.searchsorted(ends, strange)).tolist()
             failed[[n for n in doubtful if not is_plain(texts[n])]] = True
-        else:
-            starts, failed = _places_of_bytes(bases, sizes, flat, self._lengths.take(flat.ids))
-            if self._picky:
-                failed |= np.array([not self._sure(text) for text in texts], dtype=bool)
-        encoded = Encoded(flat.ids, flat.offsets, blob, data, bases, sizes, starts)
-        return self._merged(texts, encoded, np.flatnonzero(failed).tolist()) if failed.any() else encoded
+        encoded = Encoded(flat.ids, flat.offsets, blob, data, bases, sizes, starts, by_engine=not failed.any())
+        return encoded if encoded.by_engine else self._merged(texts, encoded, np.flatnonzero(failed).tolist())
+
+    def boundaries(self, encoded: Encoded) -> Kinds:
+        """(T,) what ends just before each token, but for the first of each text."""
+        if self._spelling is not None and encoded.by_engine:
+            marks = self._spelling.marks.take(encoded.ids)
+            if not (marks & WIDE).any():
+                return spelled_boundaries(encoded.data, encoded.starts, marks)
+        return token_boundaries(encoded.data, encoded.starts)
 
     def _merged(self, texts: Sequence[str], fast: Encoded, unsure: list[int]) -> Encoded:
         """The result of the engine, with the texts that it is not sure of done by ``tokenizers``."""
@@ -146,19 +159,8 @@ def _places_of_bytes(
 
 _NO_IDS = np.zeros(0, np.uint32)
 _NO_PLACES = np.zeros(0, np.int64)
-_NO_LENGTHS = np.zeros(0, np.int32)
 
 
 def _normalizer(described: dict[str, Any]) -> set[str]:
     """The kinds of normalizers that a tokenizer applies."""
     return {part["type"] for part in described.get("normalizers", [described] if described else [])}
-
-
-def _token_lengths(tokenizer: Tokenizer) -> npt.NDArray[np.int32]:
-    """(V,) the bytes that a byte-level token stands for."""
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    lengths = np.zeros(max(vocabulary.values()) + 1, dtype=np.int32)
-    lengths[[*vocabulary.values()]] = [*map(len, vocabulary)]
-    for number, added in tokenizer.get_added_tokens_decoder().items():
-        lengths[number] = len(added.content.encode())
-    return lengths

@@ -92,7 +92,7 @@ class ChunkRows:
         size = self.settings.max_tokens - self.frame.count
         kinds = np.zeros(len(encoded.ids), dtype=np.uint8)
         if (np.diff(encoded.offsets) > size).any():
-            kinds = boundaries.token_boundaries(encoded.data, encoded.starts)
+            kinds = self.encoder.boundaries(encoded)
         return chunks.cut(
             kinds,
             encoded.offsets,
