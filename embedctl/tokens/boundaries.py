@@ -63,15 +63,14 @@ def spelled_boundaries(data: Bytes, starts: Array, marks: Kinds) -> Kinds:
     marks: (T,) of each token; none may be ``WIDE``
     Tokens are fewer than bytes, and few come after a stop.
     """
-    leads = (marks & LEADS).view(np.bool_)
-    trails = (marks & TRAILS) > 0
-    kinds = np.zeros(len(starts), dtype=np.uint8)
+    leads, trails, stops = ((marks & mark) != 0 for mark in (LEADS, TRAILS, _STOPS))
     # White space begins with this token, or ended with the one before that is more than that.
-    kinds[1:] = np.where(leads[1:], ~trails[:-1], trails[:-1] & ~leads[:-1])
+    words = np.zeros(len(starts), dtype=bool)
+    words[1:] = (leads[1:] & ~trails[:-1]) | (trails[:-1] & ~leads[:-1] & ~leads[1:])
+    kinds = words.view(np.uint8)
     space = data <= ord(" ")
     long = _long_runs(space)
-    near = ((marks[:-1] & _STOPS) > 0) | trails[:-1]
-    tokens = np.flatnonzero(kinds[1:] & near) + 1
+    tokens = np.flatnonzero(words[1:] & (stops | trails)[:-1]) + 1
     begins = starts[tokens]
     after = np.flatnonzero(~space[begins])
     begins[after] -= 1
