@@ -15,6 +15,7 @@ from embedctl.artifacts.outcome import Outcome
 from embedctl.cli.data import show_tokens
 from embedctl.errors import ArtifactError, ConfigError, DataError
 from embedctl.loading import Loaded
+from embedctl.progress import Tick
 from embedctl.settings import TokensSettings
 from embedctl.tokens import shard, tokenization, tokenizer
 from embedctl.tokens.shards import TokenTable
@@ -221,6 +222,33 @@ def test_a_damaged_shard_of_a_killed_run_is_made_again(monkeypatch: pytest.Monke
 
     assert again(loaded, processes=1).made
     assert artifact(loaded.layout.tokens) == right
+
+
+def test_progress_counts_all_records_whatever_was_dropped_or_made_before(monkeypatch: pytest.MonkeyPatch):
+    loaded = parts(monkeypatch, "validation.max_characters=150", "validation.actions.too_long=drop")
+    ticks: list[Tick] = []
+    assert again(loaded, processes=1, watch=ticks.append).manifest.number("records") < 80
+
+    counted = [tick for tick in ticks if not tick.detail or "rate" in tick.detail]
+    assert (counted[0].done, counted[-1].done) == (0, 80)
+    assert {(tick.total, tick.unit) for tick in counted} == {(80, "records")}
+    assert counted[-1].detail["rate"].endswith(" MB/s")
+    (loaded.layout.tokens / "manifest.json").unlink()
+    ticks.clear()
+    again(loaded, processes=1, watch=ticks.append)
+    assert ticks[-1] == Tick(80, 80, "records")
+
+
+def test_what_a_kill_at_the_last_moment_leaves_is_removed(monkeypatch: pytest.MonkeyPatch):
+    loaded = parts(monkeypatch)
+    made = again(loaded, processes=1)
+    assert made.measured["processes"] == 1
+    for end in ("partial", "stale", "deleted"):
+        shutil.copytree(loaded.layout.tokens, loaded.layout.tokens.with_name(f".main.{end}"))
+
+    assert not again(loaded, processes=1).made
+
+    assert [path.name for path in loaded.layout.tokens.parent.iterdir()] == ["main"]
 
 
 def test_a_grown_corpus_keeps_its_vocabulary_and_its_shards(monkeypatch: pytest.MonkeyPatch):
