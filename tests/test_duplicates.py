@@ -127,6 +127,22 @@ def test_a_text_that_nearly_repeats_a_held_one_leaks_though_the_same_words_are_i
     assert [(copy.row, copy.of) for copy in found.first("held_text_in_training", 9)] == [(0, 2), (1, 2)]
 
 
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40), st.booleans()), min_size=2, max_size=14))
+def test_of_all_held_texts_a_leak_names_the_one_most_alike(made: list[tuple[int, int, bool]]):
+    # Six stories, of each any number of versions that are shorter at the end.
+    stories = [[f"word{n * 7 + story}" for n in range(120)] for story in range(6)]
+    texts = [" ".join(stories[story][: 120 - cut]) for story, cut, _ in made]
+    held = np.array([side for _, _, side in made])
+    together = sketch(texts)
+
+    found = duplicates.copies(together, np.arange(1, len(made) + 1, dtype=np.uint64), held, similarity=0.9)
+
+    alike = (together.signatures[:, None] == together.signatures[None]).mean(axis=2)
+    best = {row: alike[row][held].max(initial=0) for row in np.flatnonzero(~held).tolist()}
+    leaks = {leak.row: leak.similarity for leak in found.first("held_text_in_training", 99)}
+    assert leaks == {row: most for row, most in best.items() if most >= 0.9}
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_no_order_of_records_hides_a_near_copy_of_held_text(order: tuple[int, ...]):
     words = [f"word{n}" for n in range(300)]
