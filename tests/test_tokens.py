@@ -239,6 +239,29 @@ def test_progress_counts_all_records_whatever_was_dropped_or_made_before(monkeyp
     assert ticks[-1] == Tick(80, 80, "records")
 
 
+def test_a_run_that_dies_leaves_the_shards_at_hand_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    again(parts(monkeypatch), processes=1)
+    with Path("text/records.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "new", "text": "Zebras quickly jumped over the fence; zebras zebras zebras."}\n')
+    monkeypatch.setattr("tests.test_tokens.write_corpus", lambda *_, **__: None)
+    loaded = parts(monkeypatch)
+    before = artifact(loaded.layout.tokens)
+    once = shard.make_shard
+
+    def dying(work: shard.Work) -> Shard:
+        if work.name == dies_at:
+            raise KeyboardInterrupt
+        return once(work)
+
+    monkeypatch.setattr(tokenization.sharding, "make_shard", dying)
+    newest = f"part-{sum(name.startswith('part-') for name in before):05}"
+    for new_vocabulary, dies_at in ((False, newest), (True, "part-00002")):
+        with pytest.raises(KeyboardInterrupt):
+            again(loaded, processes=1, new_vocabulary=new_vocabulary)
+
+        assert artifact(loaded.layout.tokens) == before
+
+
 def test_what_a_kill_at_the_last_moment_leaves_is_removed(monkeypatch: pytest.MonkeyPatch):
     loaded = parts(monkeypatch)
     made = again(loaded, processes=1)
@@ -267,6 +290,9 @@ def test_a_grown_corpus_keeps_its_vocabulary_and_its_shards(monkeypatch: pytest.
     assert len([name for name in after if name.startswith("part-")]) == len(kept) + 1
     assert grown.manifest.facts["records"] == 81
     old = TokenTable(loaded.layout.tokens).tokenizer.to_str()
+    # How texts are cut has nothing to do with it.
+    again(tiny("tokens.max_tokens=40"), processes=1)
+    assert TokenTable(loaded.layout.tokens).tokenizer.to_str() == old
     assert again(loaded, processes=1, new_vocabulary=True).made
     assert TokenTable(loaded.layout.tokens).tokenizer.to_str() != old
 

@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 # A vocabulary does not get better beyond so much text, and learning it takes a second for every few of these MB.
 _VOCABULARY_CHARACTERS = 100e6
 _VOCABULARY = "vocabulary"
+# The settings that a vocabulary depends on.
+_LEARNT_BY = ("algorithm", "vocabulary_size", "lowercase", "held_percent")
 
 
 def tokenize(
@@ -200,7 +202,7 @@ class _Job:
             found = manifest.find(self.layout.tokens, "tokens")
         except ArtifactError:
             return None
-        if found is None or found.settings != self.recipe:
+        if found is None or any(found.settings.get(name) != self.recipe.get(name) for name in _LEARNT_BY):
             return None
         here = {entry.sha256 for entry in self.corpus.files.values()}
         parts = [shard.facts.get("part") for shard in growing.read_shards(self.layout.tokens) if "part" in shard.facts]
