@@ -255,7 +255,8 @@ def test_a_run_that_dies_leaves_the_shards_at_hand_as_they_are(monkeypatch: pyte
 
     monkeypatch.setattr(tokenization.sharding, "make_shard", dying)
     newest = f"part-{sum(name.startswith('part-') for name in before):05}"
-    for new_vocabulary, dies_at in ((False, newest), (True, "part-00002")):
+    for new_vocabulary, name in ((False, newest), (True, "part-00002")):
+        dies_at = name
         with pytest.raises(KeyboardInterrupt):
             again(loaded, processes=1, new_vocabulary=new_vocabulary)
 
