@@ -149,8 +149,6 @@ def _lists(column: pa.ChunkedArray) -> _Lists:
 
 def write_part(path: Path, rows: pa.Table) -> None:
     """Write one shard as an Arrow IPC file."""
-    # What has this name may be a second name of a shard of the artifact at hand.
-    path.unlink(missing_ok=True)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
         # As one batch, so that the bytes do not depend on how the rows came together.
         writer.write_table(rows.combine_chunks())
