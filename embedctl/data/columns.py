@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """A Parquet file, or some of its columns."""
-    # Threads of its own take four times the time of the processor here, and all cores are at work already.
-    return pq.ParquetFile(path).read(columns=list(columns) if columns else None, use_threads=False)
+    return pq.ParquetFile(path).read(columns=list(columns) if columns else None)
 
 
 def numbers(values: npt.NDArray[Any], *, there: npt.NDArray[np.bool_] | None = None) -> pa.Array:
