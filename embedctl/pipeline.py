@@ -71,7 +71,12 @@ def stages(loaded: Loaded) -> list[Stage]:
 
     def make_validation(watch: Watch) -> Outcome:
         judged = validation.validate(
-            settings.validation, layout, held_percent=held, plan=published.plan(tokens()), watch=watch
+            settings.validation,
+            layout,
+            held_percent=held,
+            similarity_file=settings.evaluation.similarity_file,
+            plan=published.plan(tokens()),
+            watch=watch,
         )
         validation.refuse_above(settings.validation, judged)
         return judged
@@ -90,7 +95,7 @@ def stages(loaded: Loaded) -> list[Stage]:
             "validation",
             layout.validation,
             ("corpus",),
-            lambda: validation.recipe_of(settings.validation, held),
+            lambda: validation.recipe_of(settings.validation, held, settings.evaluation.similarity_file),
             make_validation,
         ),
         Stage(

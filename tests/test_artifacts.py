@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import lock, new_folder, remove_folder, write_file
+from embedctl.artifacts.growing import Shard, growing_folder
 from embedctl.artifacts.outcome import up_to_date
 from embedctl.errors import ArtifactError, LockedError, NotFoundError, RefusedError
 
@@ -194,3 +195,23 @@ def test_a_folder_is_removed_whole():
     remove_folder(Path("ws/corpus"))
 
     assert not list(Path("ws").iterdir())
+
+
+def test_a_shard_that_is_made_anew_leaves_the_older_one_as_it_is():
+    target = Path("ws/tokens")
+    with growing_folder(target, "first") as folder:
+        write_file(folder.path / "part-1.arrow", b"old")
+        files = {"part-1.arrow": manifest.entry_of(folder.path / "part-1.arrow")}
+        folder.commit(Shard(name="part-1", key="old", files=files))
+        folder.finish(["part-1"])
+    with pytest.raises(KeyboardInterrupt), growing_folder(target, "second") as folder:
+        assert folder.take("part-1", "old")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), growing_folder(target, "second") as folder:
+        assert folder.take("part-1", "new") is None
+        with (folder.path / "part-1.arrow").open("wb") as file:
+            file.write(b"new, half")
+        raise KeyboardInterrupt
+
+    assert (target / "part-1.arrow").read_bytes() == b"old"

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from embedctl.data.corpus import SCHEMA
 from embedctl.settings import TokensSettings
 from embedctl.tokens import chunks, engines, shards
-from embedctl.tokens.chunks import NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD
+from embedctl.tokens.boundaries import NO_BOUNDARY, PARAGRAPH, SENTENCE, WIDE, WORD, token_boundaries
 from embedctl.tokens.encoding import TextEncoder
 from embedctl.tokens.rows import ChunkRows, Counts
 from embedctl.tokens.tokenizer import frame_of
-from tests.test_encoding import naughty, random_unicode, tokenizers_at_hand, udhr
+from tests.test_encoding import encoder_of, naughty, random_unicode, tokenizers_at_hand, udhr
 
 TEXT = """First sentence. Second one, by J. Smith! A third (with a bracket.) Here we go… and on.
 
@@ -30,7 +30,7 @@ The end"""
 def boundaries(text: str) -> dict[str, int]:
     """What begins at each place where something ends, read off tokens of one character."""
     starts = [len(text[:at].encode()) for at in range(len(text))]
-    kinds = chunks.token_boundaries(np.frombuffer(text.encode(), np.uint8), np.array(starts))
+    kinds = token_boundaries(np.frombuffer(engines.in_one([text]), np.uint8), np.array(starts))
     return {text[at:].split()[0]: int(kind) for at, kind in enumerate(kinds) if kind != NO_BOUNDARY}
 
 
@@ -41,6 +41,42 @@ def test_ends_of_paragraphs_sentences_and_words_are_told_apart():
     sentences = {"Second", "A", "Here", '"Quoted."', "这是第一句。这是第二句。", "这是第二句。"}
     assert {word for word, kind in found.items() if kind == SENTENCE} == sentences - {"A"}
     assert {found[word] for word in ("sentence.", "Smith!", "and", "with", "(with")} == {WORD}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "lower-cased bpe", "gpt2 with NFC"])
+def test_what_tokens_are_made_of_tells_the_same_as_the_bytes(name: str):
+    encoder = encoder_of(name)
+    pieces = [
+        "A.",
+        " ",
+        "  ",
+        "\n",
+        " \n\t\n ",
+        '."',
+        "J.",
+        "…",
+        "”",
+        "b",
+        "é",
+        "!)",
+        " \x00",
+        "日",
+        "。",
+        "<|endoftext|>",
+    ]
+    chance = random.Random(3)
+    made = ["".join(chance.choices(pieces, k=chance.randint(0, 12))) for _ in range(3000)]
+    compared = 0
+    for text in [TEXT, *made, *udhr()[::7], *naughty(), *random_unicode(500)]:
+        encoded = encoder.encode([text, text])
+        if not encoded.by_engine:
+            continue
+        found = encoder.boundaries(encoded)
+        inner = np.ones(len(found), dtype=bool)
+        inner[encoded.offsets[:-1][np.diff(encoded.offsets) > 0]] = False
+        assert (found == token_boundaries(encoded.data, encoded.starts))[inner].all(), text
+        compared += not (encoder._spelling.marks[encoded.ids] & WIDE).any()  # type: ignore[union-attr]
+    assert compared > 1000
 
 
 @settings(deadline=None)
@@ -55,7 +91,7 @@ def test_chunks_cover_every_token_and_stay_within_size(kinds: list[list[int]], s
     offsets = np.cumsum([0, *map(len, kinds)])
     whole = np.array(data.draw(st.lists(st.booleans(), min_size=len(flat), max_size=len(flat))), dtype=bool)
 
-    cuts = chunks.cut(flat, offsets, size=size, overlap=overlap, cuttable=whole | (flat > 0))
+    cuts = chunks.cut(flat, offsets, size=size, overlap=overlap, cuttable=(whole | (flat > 0)).__getitem__)
 
     assert sorted(set(cuts.text.tolist())) == [n for n, text in enumerate(kinds) if text]
     for n, text in enumerate(kinds):
@@ -66,13 +102,33 @@ def test_chunks_cover_every_token_and_stay_within_size(kinds: list[list[int]], s
         assert all(a < c <= b <= c + overlap for (a, b), (c, _) in itertools.pairwise(mine))
 
 
+@settings(deadline=None)
+@given(
+    kinds=st.lists(st.lists(st.sampled_from([0, 0, 0, 1, 1, 2, 3]), min_size=1, max_size=90), max_size=24),
+    size=st.integers(4, 24),
+    data=st.data(),
+)
+def test_cutting_many_texts_at_once_is_cutting_each(kinds: list[list[int]], size: int, data: st.DataObject):
+    overlap = data.draw(st.integers(0, size // 2))
+    flat = np.array([kind for text in kinds for kind in text], dtype=np.uint8)
+    offsets = np.cumsum([0, *map(len, kinds)])
+
+    def cut(n: int, m: int) -> list[tuple[int, int]]:
+        of = flat[offsets[n] : offsets[m]]
+        cuts = chunks.cut(of, offsets[n : m + 1] - offsets[n], size=size, overlap=overlap, cuttable=lambda token: True)
+        return [(a + offsets[n], b + offsets[n]) for a, b in zip(cuts.first, cuts.last, strict=True)]
+
+    together = cut(0, len(kinds))
+
+    assert together == [chunk for n in range(len(kinds)) for chunk in cut(n, n + 1)]
+
+
 def test_a_chunk_ends_with_a_paragraph_or_a_sentence_if_it_is_full_enough():
     kinds = np.full(100, WORD, dtype=np.uint8)
     kinds[[10, 35]] = SENTENCE
     kinds[28] = PARAGRAPH
-    whole = np.ones(100, dtype=bool)
 
-    cuts = chunks.cut(kinds, np.array([0, 100]), size=40, overlap=8, cuttable=whole)
+    cuts = chunks.cut(kinds, np.array([0, 100]), size=40, overlap=8, cuttable=lambda token: True)
 
     # At the paragraph, without overlap as no sentence is short enough; then between words, with overlap.
     assert cuts.first.tolist() == [0, 28, 60]
@@ -117,6 +173,18 @@ def test_the_text_of_a_chunk_encodes_to_its_ids_or_the_chunk_says_why_not(name: 
     assert counts.inexact_chunks == sum(row["inexact"] is not None for row in found)
     # A piece of a word is another word to WordPiece; byte-level merges mostly come out the same.
     assert counts.inexact_chunks or name != "bert"
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_the_chunks_of_a_record_do_not_depend_on_its_neighbours(name: str):
+    endings = ["", " ", ".", ". ", ".\n", "\n\n", "A. ", '."\n \n', "。", " and"]
+    starts = ["", "a ", " ", "\n\n", ". ", '" ', "A. ", "A", "\n a"]
+    texts = [f"{start}One two. Three four five six{end}" for end in endings for start in starts]
+
+    together, _ = rows(name, texts, max_tokens=8, overlap=2)
+
+    alone = [row for text in texts for row in rows(name, [text], max_tokens=8, overlap=2)[0]]
+    assert [row["text"] for row in together] == [row["text"] for row in alone]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert"])

@@ -1,19 +1,61 @@
 """Fetching into the corpus: limits, samples, several sources, and what goes wrong."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from embedctl.artifacts.layout import Layout
 from embedctl.data import corpus
 from embedctl.data.streams import size_of
+from embedctl.errors import DataError
 from embedctl.loading import load
 from embedctl.settings import NamedSourceSettings
 from tests.conftest import Run
-from tests.corpora import alone, fetch, numbered, records, small_parts, two, write
+from tests.corpora import LAYOUT, alone, fetch, numbered, records, small_parts, two, write
 
 __all__ = ["small_parts"]  # a fixture
+
+# Records
+
+
+RECORDS = st.lists(
+    st.tuples(st.text(), st.none() | st.text(min_size=1), st.dictionaries(st.text(), st.integers() | st.text())),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=RECORDS)
+def test_the_corpus_gives_back_what_it_was_given(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple]):
+    folder = tmp_path_factory.mktemp("ws")
+    own = {"id", "text", "query"}
+    lines = [
+        {**{k: v for k, v in extra.items() if k not in own}, "id": f"r{n}", "text": text, "query": query}
+        for n, (text, query, extra) in enumerate(rows)
+    ]
+    (folder / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    layout = Layout(folder / "ws", "main", "main")
+
+    fetch(layout, path=folder)
+
+    found = [{**r.metadata, "id": r.id, "text": r.text, "query": r.query} for r in records(layout)]
+    assert found == lines
+
+
+def test_two_records_of_one_id_are_refused_and_leave_nothing():
+    Path("text").mkdir()
+    Path("text/a.jsonl").write_text('{"id": "x", "text": "one"}\n{"id": "x", "text": "two"}\n', encoding="utf-8")
+
+    with pytest.raises(DataError, match="'x' stands for two records"):
+        fetch()
+
+    assert not LAYOUT.corpus.exists()
+
 
 # Limits and samples
 
@@ -111,7 +153,19 @@ def test_paths_of_sources_are_meant_from_the_file():
     assert [r.id for r in records(loaded.layout)] == ["a/r0", "a/r1", "a/r2"]
 
 
-# What goes wrong
+# What the command says
+
+
+def test_the_command_says_what_to_type_next(run: Run):
+    write("text/a.jsonl", numbered(0, 1))
+
+    ran = run("--set", "data.path=text", "data", "fetch")
+    nothing = run("data", "fetch")
+
+    assert (ran.code, nothing.code) == (0, 2)
+    assert "corpus made: artifacts/corpus/main  1 records" in ran.out
+    assert "next: embedctl data validate" in ran.err
+    assert "data.path is not set" in nothing.err
 
 
 def test_a_source_without_text_is_told(run: Run):

@@ -79,7 +79,7 @@ def check(used: Tokenizer, texts: Sequence[str]) -> TextEncoder:
             tokens = slice(encoded.offsets[n], encoded.offsets[n + 1])
             assert encoded.ids[tokens].tolist() == reference.ids, batch[n]
             # The number of the character in which a token begins.
-            character = np.cumsum((np.frombuffer(encoded.documents[n], np.uint8) & 0xC0) != 0x80) - 1
+            character = np.cumsum((np.frombuffer(batch[n].encode(), np.uint8) & 0xC0) != 0x80) - 1
             places = character[encoded.starts[tokens] - encoded.bases[n]].tolist()
             assert places == [start for start, _ in reference.offsets], batch[n]
     return encoder
@@ -106,6 +106,29 @@ def test_texts_in_a_batch_do_not_touch_each_other(texts: list[str], name: str):
         alone, tokens = encoder.encode([text]), slice(together.offsets[n], together.offsets[n + 1])
         assert together.ids[tokens].tolist() == alone.ids.tolist()
         assert (together.starts[tokens] - together.bases[n]).tolist() == alone.starts.tolist()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "lower-cased bpe"])
+def test_a_text_may_hold_what_is_put_between_texts(name: str):
+    between = engines._BETWEEN["content"]
+
+    check(
+        tokenizers_at_hand()[name], ["A text,", f"one {between} with it", between, "", f"{between}{between} and more"]
+    )
+
+
+def test_words_that_are_not_in_the_vocabulary_are_found_without_tokenizers(monkeypatch: pytest.MonkeyPatch):
+    long = "x" * 101
+    words = ["⅍", "ⅷ", "naïve", "≮", "½", "₿", "café", "a⅍b", "⅍⅍", "don't", "—", "§§", long, f"{long}⅍", "a\tb"]
+    chance = random.Random(7)
+    texts = ["", *words, *(chance.choice(["", " ", "\n "]).join(chance.choices(words, k=9)) for _ in range(600))]
+
+    check(tokenizers_at_hand()["bert"], [*texts, "⅍ [UNK] ⅍", "[CLS] ⅍ and ⅍", "⅍ \x01 ⅍"])
+
+    monkeypatch.setattr(TextEncoder, "_merged", None)
+    encoded = encoder_of("bert").encode(texts)
+    unknown = tokenizers_at_hand()["bert"].token_to_id("[UNK]")
+    assert np.count_nonzero(encoded.ids == unknown) > 1000
 
 
 def test_a_tokenizer_of_another_kind_is_left_to_tokenizers():

@@ -5,7 +5,6 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from time import perf_counter
 
 import pyarrow as pa
 import pyarrow.feather
@@ -15,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedctl.data.fields import Fields
-from embedctl.errors import DataError, RefusedError
+from embedctl.errors import DataError
 from tests.sources import read, said, write
 
 __all__ = ["said"]  # a fixture
@@ -113,6 +112,15 @@ def test_a_whole_file_is_its_text(tmp_path_factory: pytest.TempPathFactory, text
     (folder / "d.txt").write_bytes(text.encode("utf-32"))
 
     assert {(r.id, r.text) for r in read(folder)} == {(name, text) for name in ("a.txt", "b.md.gz", "c.txt", "d.txt")}
+
+
+def test_a_file_is_named_by_its_path_and_hidden_ones_are_left_out():
+    write("sub/one.txt", "1")
+    write("two.md", "2")
+    write(".hidden.txt", "no")
+    write(".hidden/three.txt", "no")
+
+    assert [(r.id, r.text) for r in read()] == [("sub/one.txt", "1"), ("two.md", "2")]
 
 
 @pytest.mark.parametrize(
@@ -214,82 +222,3 @@ def test_a_row_is_numbered_by_the_line_it_begins_in():
     write("b.jsonl", '{"text": "a"}\n\n{"text": "b"}\n')
 
     assert [r.id for r in read()] == ["a.csv:2", "a.csv:5", "b.jsonl:1", "b.jsonl:3"]
-
-
-PAGE = """<!DOCTYPE html><html><head><title>A &amp; B</title><style>p{}</style><script>var x = "</p>";</script></head>
-<body><!-- not <p>this</p> --><h1>Head
-line</h1><p>One <b>bo</b>ld &eacute; 1 &lt; 2<p>Two<br>three <span style="color:red; display: none">no</span>
-<div hidden>no<div>no</div>no</div><ul><li>a<li hidden>no<li>b</ul><noscript>no</noscript><template>no</template>
-<table><tr><td>c<td>d</table><pre>x
-  y</pre><a title="1 > 0" href='x'>link</a> 2 <3 </body></html>"""
-
-
-def test_the_text_of_a_page_is_what_is_seen():
-    write("a.html", PAGE)
-
-    (record,) = read()
-
-    lines = ["Head line", "One bold é 1 < 2", "Two", "three", "a", "b", "c d", "x", "y", "link 2 <3"]
-    assert record.text.split("\n") == lines
-    assert (record.id, record.metadata) == ("a.html", {"title": "A & B"})
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        *(
-            piece * 50_000
-            for piece in ("<div>", "<b><p>", "<table>", "<p hidden>", "<!--", "<a x='", '<a "', "</p", "<p a ")
-        ),
-        "<div hidden>" + "<a>" * 50_000 + "</b>" * 50_000,
-    ],
-)
-def test_a_hostile_page_costs_time_in_proportion(page: str):
-    write("a.html", page)
-
-    began = perf_counter()
-    read()
-
-    assert perf_counter() - began < 3
-
-
-XML = """<?xml version="1.0" encoding="UTF-8"?>
-<Document id="0000001_1" source="CancerGov" url="https://example.org/1"><Focus>Some Illness</Focus>
-<FocusAnnotations><UMLS><CUIs><CUI>C1</CUI></CUIs></UMLS></FocusAnnotations><QAPairs>
-<QAPair pid="1"><Question qid="0000001_1-1" qtype="information">What is it?</Question><Answer>  An &lt;illness&gt;.
-Rare. </Answer></QAPair>
-<QAPair pid="2"><Question qid="0000001_1-2" qtype="causes">Why?</Question><Answer></Answer></QAPair>
-</QAPairs></Document>"""
-
-
-def test_medquad_gives_a_pair_per_answer(said: pytest.LogCaptureFixture):
-    write("a.xml", XML)
-
-    (record,) = read()
-
-    assert (record.id, record.query, record.text) == ("0000001_1-1", "What is it?", "An <illness>.\nRare.")
-    about = {"source": "CancerGov", "url": "https://example.org/1"}
-    assert record.metadata == {"focus": "Some Illness", "qtype": "information", **about}
-    assert "1 questions without an answer were passed over" in said.text
-
-
-@pytest.mark.parametrize(
-    ("content", "error", "message"),
-    [
-        (
-            "<rss><item/></rss>",
-            DataError,
-            "text/a.xml:1: XML with the root <rss>; it is read in MedQuAD's",
-        ),
-        ("<Document><Focus>", DataError, "text/a.xml:1: not XML: no element found"),
-        ('<!DOCTYPE d [<!ENTITY a "b">]><Document/>', RefusedError, "text/a.xml:1: the entity a is declared"),
-        ('<!DOCTYPE d [<!ENTITY a SYSTEM "/etc/passwd">]><Document/>', RefusedError, "text/a.xml:1: the entity a"),
-    ],
-)
-def test_other_xml_is_refused_with_its_reason(content: str, error: type[Exception], message: str):
-    write("a.xml", content)
-
-    with pytest.raises(error) as caught:
-        read()
-
-    assert str(caught.value).startswith(message)

@@ -1,14 +1,16 @@
 """A corpus that grows: what is the same stays as it is, and the whole is what a fresh fetch would give."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedctl.artifacts.layout import Layout
-from embedctl.data import corpus
+from embedctl.data import corpus, streams
 from embedctl.data.records import Record
+from embedctl.settings import DataSettings
 from tests.corpora import LAYOUT, alone, fetch, numbered, records, small_parts, write
 
 __all__ = ["small_parts"]  # a fixture
@@ -56,6 +58,34 @@ def test_another_reading_of_the_source_begins_anew():
 
     assert [r.text for r in records()] == [f"b {n}" for n in range(5)]
     assert "new_records" not in made.manifest.facts
+
+
+def test_another_reader_makes_what_was_fetched_stale_and_begins_anew(monkeypatch: pytest.MonkeyPatch):
+    write("text/a.jsonl", numbered(0, 5))
+    fetch()
+    before = corpus.recipe_of(DataSettings(path=Path("text")))
+    monkeypatch.setattr(streams, "FORMAT", streams.FORMAT + 1)
+
+    made = fetch()
+
+    assert corpus.recipe_of(DataSettings(path=Path("text"))) != before
+    assert (made.made, "new_records" in made.manifest.facts) == (True, False)
+
+
+def test_nothing_is_built_on_a_corpus_that_is_damaged():
+    write("text/a.jsonl", numbered(0, 60))
+    fetch()
+    part = corpus.parts_of(LAYOUT.corpus)[0]
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    write("text/a.jsonl", numbered(0, 61))
+
+    made = fetch()
+
+    assert "new_records" not in made.manifest.facts
+    assert [r.id for r in records()] == [f"r{n}" for n in range(61)]
+    alone(LAYOUT)
 
 
 def test_a_touched_file_changes_nothing():

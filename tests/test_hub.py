@@ -111,15 +111,19 @@ def corpus() -> Path:
     return next(Path("ws", "corpus").glob("*/manifest.json")).parent
 
 
-def test_pubmedqa_comes_from_the_hub_at_its_pinned_revision_as_from_a_local_file(
+def test_pubmedqa_is_the_same_from_the_hub_at_its_pinned_revision_as_from_a_local_file(
     fetch: Fetch, hub: LoopbackHub
 ) -> None:
     assert fetch().code == 0
     records = list(read_records(corpus()))
+    Path("ws").rename("hub")
+    assert fetch(f"data.path={REPOSITORY / 'examples/pubmedqa/ori_pqal.json.gz'}").code == 0
+    assert list(read_records(corpus())) == records
     assert [(r.id, r.query, r.text) for r in records] == [
         (str(a["pubid"]), a["question"], "\n".join(a["context"]["contexts"])) for a in articles(1000)
     ]
-    assert all(r.metadata["answer"] in ("yes", "no", "maybe") for r in records)
+    assert {r.metadata["answer"] for r in records} == {"yes", "no", "maybe"}
+    assert all({"answer", "conclusion", "meshes"} == set(r.metadata) for r in records)
     assert any(f"/resolve/{PRESET.revision}/{FILE}" in request for request in hub.requests)
     assert not any("/resolve/main/" in request for request in hub.requests)
 
@@ -364,12 +368,13 @@ def test_no_network_is_said_within_seconds(where: str) -> None:
             "unnamed": "http://no-such-host.invalid",
             "hanging": "http://slow-resolver.invalid",
         }
-        slow = "import socket, time; socket.getaddrinfo = lambda *_, **__: time.sleep(20)"
+        slow = "import socket, time; socket.getaddrinfo = lambda *_, **__: time.sleep(80)"
         began = time.monotonic()
         done = alone(urls[where], code=slow if where == "hanging" else "")
     assert (done.code, "cannot be reached" in done.err, "Traceback" in done.err) == (6, True, False)
     assert 'data.source = "local"' in done.err
-    assert time.monotonic() - began < 6
+    # Some three seconds, and what a process takes to start on a busy machine; without us half a minute and more.
+    assert time.monotonic() - began < 20
 
 
 def test_an_offline_setting_is_named(fetch: Fetch, hub: LoopbackHub) -> None:

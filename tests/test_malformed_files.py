@@ -3,14 +3,15 @@
 import gzip
 import json
 import random
-from time import perf_counter
+from time import process_time
 
 import pytest
 
 from embedctl.errors import DataError, EmbedctlError
 from tests.sources import read, said, write
-from tests.test_formats import PACKERS, PAGE, WRITERS, XML
+from tests.test_formats import PACKERS, WRITERS
 from tests.test_hostile_files import zipped
+from tests.test_markup import PAGE, XML
 
 __all__ = ["said"]  # a fixture
 
@@ -132,14 +133,14 @@ def test_a_mutated_file_gives_records_or_an_error_of_ours(form: str):
         pack = PACKERS[end]
         data = mutated(pack(VALID[form]), chance) if number % 2 else pack(mutated(VALID[form], chance))
         path = write(f"a{form}{end}", data)
-        began = perf_counter()
+        began = process_time()
         try:
             for record in read(path):
                 row = [record.id, record.text, record.query, dict(record.metadata)]
                 json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
         except EmbedctlError as fault:
             assert fault.message.encode()
-        assert perf_counter() - began < 5
+        assert process_time() - began < 5
 
 
 def test_a_mutated_zip_gives_records_or_an_error_of_ours():

@@ -15,6 +15,7 @@ from embedctl.artifacts.outcome import Outcome
 from embedctl.cli.data import show_tokens
 from embedctl.errors import ArtifactError, ConfigError, DataError
 from embedctl.loading import Loaded
+from embedctl.progress import Tick
 from embedctl.settings import TokensSettings
 from embedctl.tokens import shard, tokenization, tokenizer
 from embedctl.tokens.shards import TokenTable
@@ -223,6 +224,57 @@ def test_a_damaged_shard_of_a_killed_run_is_made_again(monkeypatch: pytest.Monke
     assert artifact(loaded.layout.tokens) == right
 
 
+def test_progress_counts_all_records_whatever_was_dropped_or_made_before(monkeypatch: pytest.MonkeyPatch):
+    loaded = parts(monkeypatch, "validation.max_characters=150", "validation.actions.too_long=drop")
+    ticks: list[Tick] = []
+    assert again(loaded, processes=1, watch=ticks.append).manifest.number("records") < 80
+
+    counted = [tick for tick in ticks if not tick.detail or "rate" in tick.detail]
+    assert (counted[0].done, counted[-1].done) == (0, 80)
+    assert {(tick.total, tick.unit) for tick in counted} == {(80, "records")}
+    assert counted[-1].detail["rate"].endswith(" MB/s")
+    (loaded.layout.tokens / "manifest.json").unlink()
+    ticks.clear()
+    again(loaded, processes=1, watch=ticks.append)
+    assert ticks[-1] == Tick(80, 80, "records")
+
+
+def test_a_run_that_dies_leaves_the_shards_at_hand_as_they_are(monkeypatch: pytest.MonkeyPatch):
+    again(parts(monkeypatch), processes=1)
+    with Path("text/records.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"id": "new", "text": "Zebras quickly jumped over the fence; zebras zebras zebras."}\n')
+    monkeypatch.setattr("tests.test_tokens.write_corpus", lambda *_, **__: None)
+    loaded = parts(monkeypatch)
+    before = artifact(loaded.layout.tokens)
+    once = shard.make_shard
+
+    def dying(work: shard.Work) -> Shard:
+        if work.name == dies_at:
+            raise KeyboardInterrupt
+        return once(work)
+
+    monkeypatch.setattr(tokenization.sharding, "make_shard", dying)
+    newest = f"part-{sum(name.startswith('part-') for name in before):05}"
+    for new_vocabulary, name in ((False, newest), (True, "part-00002")):
+        dies_at = name
+        with pytest.raises(KeyboardInterrupt):
+            again(loaded, processes=1, new_vocabulary=new_vocabulary)
+
+        assert artifact(loaded.layout.tokens) == before
+
+
+def test_what_a_kill_at_the_last_moment_leaves_is_removed(monkeypatch: pytest.MonkeyPatch):
+    loaded = parts(monkeypatch)
+    made = again(loaded, processes=1)
+    assert made.measured["processes"] == 1
+    for end in ("partial", "stale", "deleted"):
+        shutil.copytree(loaded.layout.tokens, loaded.layout.tokens.with_name(f".main.{end}"))
+
+    assert not again(loaded, processes=1).made
+
+    assert [path.name for path in loaded.layout.tokens.parent.iterdir()] == ["main"]
+
+
 def test_a_grown_corpus_keeps_its_vocabulary_and_its_shards(monkeypatch: pytest.MonkeyPatch):
     again(parts(monkeypatch), processes=1)
     before = {path.name: path.stat().st_ino for path in Path("ws/tokens/main").glob("*")}
@@ -239,6 +291,9 @@ def test_a_grown_corpus_keeps_its_vocabulary_and_its_shards(monkeypatch: pytest.
     assert len([name for name in after if name.startswith("part-")]) == len(kept) + 1
     assert grown.manifest.facts["records"] == 81
     old = TokenTable(loaded.layout.tokens).tokenizer.to_str()
+    # How texts are cut has nothing to do with it.
+    again(tiny("tokens.max_tokens=40"), processes=1)
+    assert TokenTable(loaded.layout.tokens).tokenizer.to_str() == old
     assert again(loaded, processes=1, new_vocabulary=True).made
     assert TokenTable(loaded.layout.tokens).tokenizer.to_str() != old
 

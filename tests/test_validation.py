@@ -1,41 +1,15 @@
 """Validation: every record gets its verdict, copies and leaks are found, and only new parts are judged again."""
 
-import itertools
 import json
 import random
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from embedctl.data import corpus, duplicates, judging, validation
-from embedctl.data.records import split_of
-from embedctl.data.report import describe, histogram
-from embedctl.data.sketches import sketch
+from embedctl.data import corpus, judging, validation
 from embedctl.errors import ConfigError
-from tests.conftest import REPOSITORY, Run, options, sentences, tiny, write_corpus
-
-
-def test_the_distribution_of_lengths():
-    figures = describe(list(range(1, 101)))
-
-    assert figures == {
-        "count": 100, "mean": 50.5, "std": 28.87, "min": 1, "max": 100,
-        "p1": 2.0, "p5": 6.0, "p25": 25.8, "p50": 50.5, "p75": 75.2, "p95": 95.0, "p99": 99.0,
-    }  # fmt: skip
-    assert describe([]) == {"count": 0}
-
-
-@given(lengths=st.lists(st.integers(0, 10**6), min_size=1))
-def test_a_histogram_holds_every_length_once(lengths: list[int]):
-    bars = histogram(np.array(lengths))
-
-    assert sum(bar["records"] for bar in bars) == len(lengths)
-    assert all(bar["records"] == sum(bar["from"] <= n < bar["to"] for n in lengths) for bar in bars)
-
+from tests.conftest import REPOSITORY, Run, options, tiny, write_corpus
 
 ROWS = [
     {"id": "good", "text": "All is well here.", "query": "is it?"},
@@ -113,14 +87,6 @@ def test_a_failing_action_counts_whatever_else_is_found_in_the_record(run: Run):
     assert "1 records have findings whose action is fail" in ran.err
 
 
-def test_copies_can_fail(run: Run):
-    rows = [{"id": "a", "text": STORY}, {"id": "b", "text": STORY}]
-
-    ran = validate(run, "validation.actions.duplicate=fail", "data.held_percent=0", rows=rows)
-
-    assert (ran.code, verdicts()["b"]["verdict"]) == (3, "flag")
-
-
 def test_as_json_a_failure_is_one_document_with_the_facts(run: Run):
     ran = validate(run, words=("--json", "--fail-on", "high"))
 
@@ -146,98 +112,17 @@ def test_other_checks_judge_every_part_anew(monkeypatch: pytest.MonkeyPatch):
     assert (first, again(), judged) == ([True, False], True, ["part-00000"])
 
 
-def copies_of(texts: list[str], queries: list[int], held: list[bool], **more: object) -> dict[int, tuple[str, int]]:
-    """For each copy what it is, and of which."""
-    found = duplicates.copies(
-        sketch(texts),
-        np.array(queries, np.uint64),
-        np.array(held),
-        similarity=0.8,
-        **more,  # type: ignore[arg-type]
-    )
-    return {copy.row: (copy.check, copy.of) for check in duplicates.CHECKS for copy in found.first(check, 99)}
+def test_what_a_killed_run_has_left_beside_a_finished_one_goes():
+    write_corpus(Path("text"), 20)
+    loaded = tiny()
+    corpus.fetch(loaded.settings.data, loaded.layout)
+    made = [validation.validate(loaded.settings.validation, loaded.layout).made]
+    stray = loaded.layout.validation.with_name(".main.stale")
+    stray.mkdir()
 
+    made.append(validation.validate(loaded.settings.validation, loaded.layout).made)
 
-NEAR = STORY[:600] + " another" + STORY[600:]
-
-
-def test_a_near_copy_is_found_though_an_earlier_record_is_like_both():
-    found = copies_of([STORY, NEAR, STORY + " end"], [1, 2, 2], [False] * 3)
-
-    assert found == {2: ("near_duplicate", 1)}
-
-
-def test_of_a_held_record_and_its_copies_in_training_the_held_one_stays():
-    assert copies_of([STORY, STORY], [0, 0], [False, True]) == {0: ("held_text_in_training", 1)}
-    assert copies_of([NEAR, STORY], [0, 0], [False, True]) == {0: ("held_text_in_training", 1)}
-
-
-def test_without_the_check_of_held_texts_copies_are_still_found():
-    wanted = ("duplicate", "near_duplicate")
-
-    assert copies_of([STORY, STORY, NEAR], [0] * 3, [False, False, True], wanted=wanted) == {
-        1: ("duplicate", 0),
-        2: ("near_duplicate", 0),
-    }
-    assert copies_of([STORY, STORY], [0, 0], [False, False], wanted=()) == {}
-
-
-def test_copies_are_dropped_and_the_first_stays(run: Run):
-    rows = [
-        {"id": "a", "text": STORY},
-        {"id": "b", "text": STORY.upper().replace(" ", "  ")},
-        {"id": "c", "text": STORY[:600] + " another" + STORY[600:]},
-        {"id": "d", "text": STORY, "query": "a question?"},
-        {"id": "e", "text": " ".join(reversed(STORY.split()))},
-    ]
-    validate(run, "data.held_percent=0", rows=rows)
-
-    found = verdicts()
-    assert {name: row["verdict"] for name, row in found.items()} == {
-        "a": "keep", "b": "drop", "c": "drop", "d": "keep", "e": "keep",
-    }  # fmt: skip
-    assert (found["b"]["checks"], found["c"]["checks"]) == (["duplicate"], ["near_duplicate"])
-    assert (found["b"]["copy_of"], found["c"]["copy_of"]) == ("a", "a")
-
-
-def test_no_held_text_or_query_is_trained_on(run: Run):
-    pairs = sentences(40)
-    rows = [{"id": f"r{n}", "text": text, "query": query} for n, (query, text) in enumerate(pairs)]
-    # The same texts under other ids with other queries, and the same queries with other texts.
-    rows += [{"id": f"s{n}", "text": text, "query": f"other {n}"} for n, (_, text) in enumerate(pairs)]
-    rows += [{"id": f"t{n}", "text": f"another text {n}", "query": query} for n, (query, _) in enumerate(pairs)]
-    validate(run, rows=rows)
-
-    used = [row for row in rows if verdicts()[row["id"]]["verdict"] != "drop"]
-    held = [row for row in used if split_of(row["id"], 20) == "held"]
-    trained = [row for row in used if split_of(row["id"], 20) == "train"]
-    assert len(held) > 5 and len(trained) > 20
-    assert not {row["text"] for row in held} & {row["text"] for row in trained}
-    assert not {row["query"] for row in held} & {row["query"] for row in trained}
-    assert report()["duplicates"]["held_text_in_training"] > 0
-
-
-@given(st.lists(st.sampled_from(["alpha beta", "Alpha  BETA!", "gamma", "", "ünder", "\0", "a\0b"]), max_size=12))
-def test_a_sketch_depends_on_the_words_of_its_text_alone(texts: list[str]):
-    together = sketch(texts)
-
-    alone = [sketch([text]) for text in texts]
-    assert together.words.tolist() == [int(one.words[0]) for one in alone]
-    assert all((together.signatures[n] == one.signatures[0]).all() for n, one in enumerate(alone))
-    assert sketch(["alpha beta"]).words[0] == sketch(["Alpha  BETA!"]).words[0] != sketch(["gamma"]).words[0]
-    assert sketch(["it's “so” – ok…"]).words[0] == sketch(['It’s "so" - ok']).words[0]
-
-
-def test_the_estimated_similarity_is_near_the_true_one():
-    words = [f"word{n}" for n in range(3000)]
-    texts = [" ".join(words), " ".join(words[:2700] + [f"new{n}" for n in range(300)])]
-    both = sketch(texts)
-
-    estimate = float((both.signatures[0] == both.signatures[1]).mean())
-    # 2,697 of 3,303 runs are in common.
-    assert abs(estimate - 0.82) < 0.15
-    found = duplicates.copies(both, np.zeros(2, np.uint64), np.zeros(2, bool), similarity=0.6)
-    assert [(copy.row, copy.of) for copy in found.first("near_duplicate", 9)] == [(1, 0)]
+    assert (made, stray.exists()) == ([True, False], False)
 
 
 def test_only_new_parts_are_judged_again(monkeypatch: pytest.MonkeyPatch):
@@ -276,29 +161,6 @@ def test_an_unknown_severity_is_a_usage_error(run: Run):
 
     assert ran.code == 2
     assert "never, low, medium, high, critical" in ran.err.replace("\n", " ")
-
-
-def test_a_text_that_nearly_repeats_a_held_one_leaks_though_the_same_words_are_in_training_too():
-    words = [f"word{n}" for n in range(300)]
-    texts = [" ".join([*words[:-3], "other"]), " ".join(words), " ".join(words)]
-
-    found = duplicates.copies(sketch(texts), np.zeros(3, np.uint64), np.array([False, False, True]), similarity=0.8)
-
-    assert [(copy.row, copy.of) for copy in found.first("held_text_in_training", 9)] == [(0, 2), (1, 2)]
-
-
-@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
-def test_no_order_of_records_hides_a_near_copy_of_held_text(order: tuple[int, ...]):
-    words = [f"word{n}" for n in range(300)]
-    # Two training records of equal words, one a little further off, and the held one.
-    texts = [" ".join(words), " ".join(words), " ".join([*words, "more"]), " ".join([*words[:150], "x", *words[150:]])]
-    held = np.array([place == 3 for place in order])
-
-    together = sketch([texts[place] for place in order])
-    found = duplicates.copies(together, np.arange(1, 5).astype(np.uint64), held, similarity=0.8)
-
-    leaks = {copy.row: copy.of for copy in found.first("held_text_in_training", 9)}
-    assert leaks == {row: order.index(3) for row in range(4) if order[row] != 3}
 
 
 def test_what_will_be_cut_is_counted_by_the_tokenizer_that_will_be_used(run: Run):

@@ -46,12 +46,18 @@ class GrowingFolder:
     _older: dict[str, tuple[Path, Shard]]
 
     def take(self, name: str, key: str) -> Shard | None:
-        """The shard of this key, if it was made before, by this run or for an older version of the artifact."""
+        """The shard of this key, if it was made before, by this run or for an older version of the artifact.
+
+        If not, nothing stands where it is to be written: what does may be a second name of the older version's file.
+        """
         here = self.shards.get(name)
         if here is not None and here.key == key and _whole(self.path, here):
             return here
         folder, shard = self._older.get(key, (None, None))
         if folder is None or shard is None or not _whole(folder, shard):
+            self.shards.pop(name, None)
+            for path in self.path.glob(f"*{name}*"):
+                path.unlink()
             return None
         renamed = {file: file.replace(shard.name, name) for file in shard.files}
         for file, new in renamed.items():

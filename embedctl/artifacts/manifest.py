@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -173,11 +173,6 @@ def read_verified(folder: Path, kind: Kind) -> Manifest:
             hint=f"remove {folder} and run `{MADE_BY[kind]}` again",
         )
     return manifest
-
-
-def hash_files(paths: Iterable[Path]) -> dict[str, str]:
-    """path -> SHA-256, for inputs that have no manifest."""
-    return {path.as_posix(): entry_of(path).sha256 for path in paths}
 
 
 def entry_of(path: Path) -> FileEntry:

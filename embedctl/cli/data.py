@@ -71,6 +71,7 @@ def validate(
             settings,
             loaded.layout,
             held_percent=loaded.settings.data.held_percent,
+            similarity_file=loaded.settings.evaluation.similarity_file,
             plan=published.plan(_tokens(loaded)),
             watch=watch,
         )

@@ -13,13 +13,13 @@ from embedctl.artifacts.growing import growing_folder
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, up_to_date
-from embedctl.data import local
+from embedctl.data import local, streams
 from embedctl.data.growth import Older
 from embedctl.data.harvest import GROUP_ROWS, SCHEMA, Harvest
-from embedctl.data.opening import sha256
+from embedctl.data.opening import TextFile, sha256
 from embedctl.data.records import Record
 from embedctl.data.steps import Steps, forget_steps
-from embedctl.data.streams import Mixture
+from embedctl.data.streams import Mixture, chosen
 from embedctl.errors import ArtifactError, ConfigError
 from embedctl.progress import Watch, unwatched
 from embedctl.settings import DataSettings, NamedSourceSettings, Secrets, SourceSettings
@@ -44,7 +44,8 @@ def fetch(
     Where the same sources were fetched before, parts whose records are still the same stay as they are,
     and what is new or changed comes after them; with ``fresh`` all is written anew, in the order of the sources.
     """
-    recipe = recipe_of(settings, seed=seed)
+    files = _files_of(settings)
+    recipe = _recipe_of_all(settings, files, seed)
     target = layout.corpus
     with lock(layout.lock(target)):
         found = None if fresh else up_to_date(target, "corpus", manifest.fingerprint("corpus", {}, recipe))
@@ -52,11 +53,11 @@ def fetch(
             growing.tidy(target)
             forget_steps(target)
             return found
-        older = None if fresh else Older.of(_whole(target), target, recipe)
+        older = None if fresh else Older.of(_found(target), target, recipe)
         identity = manifest.digest([recipe, older.content_id if older else None])
         steps = Steps(target, identity)
         with growing_folder(target, identity) as folder:
-            harvest = Harvest(folder, Mixture(settings, seed=seed, secrets=secrets), older, steps, PART_BYTES)
+            harvest = Harvest(folder, Mixture(settings, files, seed=seed, secrets=secrets), older, steps, PART_BYTES)
             harvest.run(watch, total=settings.max_records or None)
             known = harvest.finish()
             made = manifest.write(
@@ -84,15 +85,25 @@ def parts_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
 
 
+def _files_of(settings: DataSettings) -> list[list[TextFile]]:
+    return [local.files_of(source) for source in chosen(settings)]
+
+
 def recipe_of(settings: DataSettings, *, seed: int = 0) -> dict[str, JsonValue]:
     """What the corpus depends on. For local files that is their content, wherever they lie."""
+    return _recipe_of_all(settings, _files_of(settings), seed)
+
+
+def _recipe_of_all(settings: DataSettings, files: list[list[TextFile]], seed: int) -> dict[str, JsonValue]:
     if not settings.sources:
-        return _recipe(settings, seed)
-    named: dict[str, JsonValue] = {source.name: _recipe(source, seed) for source in settings.sources}
-    return {"sources": named, "max_records": settings.max_records, "max_bytes": settings.max_bytes}
+        return {**_recipe(settings, files[0], seed), "reading": streams.FORMAT}
+    each = zip(settings.sources, files, strict=True)
+    named: dict[str, JsonValue] = {source.name: _recipe(source, own, seed) for source, own in each}
+    limits = {"max_records": settings.max_records, "max_bytes": settings.max_bytes}
+    return {"sources": named, **limits, "reading": streams.FORMAT}
 
 
-def _recipe(settings: SourceSettings, seed: int) -> dict[str, JsonValue]:
+def _recipe(settings: SourceSettings, files: list[TextFile], seed: int) -> dict[str, JsonValue]:
     recipe: dict[str, JsonValue] = {"source": settings.source, "max_records": settings.max_records}
     plain = SourceSettings()
     for name in ("max_bytes", "text_field", "query_field", "id_field", "metadata_fields"):
@@ -105,10 +116,6 @@ def _recipe(settings: SourceSettings, seed: int) -> dict[str, JsonValue]:
         recipe["weight"] = settings.weight
     if settings.path is None:
         return {**recipe, **_recipe_of_hub(settings)}
-    if settings.source in ("hub", "openwebtext"):
-        raise ConfigError(f"data.path does not go with source {settings.source}", hint='set data.source = "local"')
-    pubmedqa = settings.source == "pubmedqa"
-    files = local.find_pubmedqa(settings.path) if pubmedqa else local.find_files(settings.path)
     # Members of a zip share its path.
     hashes = {path: sha256(path, root) for path, root in {file.path: file.root for file in files}.items()}
     named = {file.name: hashes[file.path] for file in files}
@@ -132,10 +139,9 @@ def _recipe_of_hub(settings: SourceSettings) -> dict[str, JsonValue]:
     return {**recipe, "dataset": settings.dataset} if settings.source == "hub" else recipe
 
 
-def _whole(folder: Path) -> Manifest | None:
-    """The corpus that is there, if it can be built on."""
+def _found(folder: Path) -> Manifest | None:
+    """The manifest of the corpus that is there, if it can be read."""
     try:
-        found = manifest.find(folder, "corpus")
+        return manifest.find(folder, "corpus")
     except ArtifactError:
         return None
-    return found if found and not manifest.damaged(folder, found) else None

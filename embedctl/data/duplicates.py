@@ -154,12 +154,18 @@ def _leaks(signatures: npt.NDArray[np.uint32], held: npt.NDArray[np.bool_], simi
     width = PERMUTATIONS // _BANDS
     for band in range(_BANDS if len(asked) else 0):
         keys = _mixed(signatures[rows, band * width : (band + 1) * width])
-        theirs = keys[held[rows]]
+        theirs, ours = keys[held[rows]], keys[~held[rows]]
         order = np.argsort(theirs, kind="stable")
-        begin, end = (np.searchsorted(theirs[order], keys[~held[rows]], side=side) for side in ("left", "right"))
+        known, first, counts = np.unique(theirs[order], return_index=True, return_counts=True)
+        place = np.minimum(np.searchsorted(known, ours), len(known) - 1)
+        met = np.flatnonzero(known[place] == ours)
+        begin, end = first[place], first[place] + counts[place]
         for turn in range(_HELD_COMPARED):
-            some = np.flatnonzero(begin + turn < end)
-            partners = asked[order[begin[some] + turn]]
+            met = met[begin[met] + turn < end[met]]
+            partners = asked[order[begin[met] + turn]]
+            # Near copies meet in most bands; how alike these two are is known from the first of them.
+            new = partners != of[met]
+            some, partners = met[new], partners[new]
             found = _shares(signatures, trained[some], partners)
             better = found > share[some]
             of[some[better]], share[some[better]] = partners[better], found[better]

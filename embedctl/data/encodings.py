@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unicodedata import category
 
-from embedctl.data.opening import Notes, TextFile, open_bytes
+from embedctl.data.opening import Notes, TextFile
+from embedctl.data.unpacking import open_bytes
 
 _log = logging.getLogger(__name__)
 

@@ -171,7 +171,13 @@ def plain(value: Any, depth: int = 0) -> JsonValue:
 
 def without_surrogates(text: str) -> str:
     """A lone surrogate passes ``json.loads`` and then breaks Arrow, SQLite and tokenizers: make it U+FFFD."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+    if text.isascii():
+        return text
+    try:
+        text.encode()  # several times as fast as to look for what nearly no text has
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
 
 
 def excerpt(value: object) -> str:

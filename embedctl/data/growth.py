@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import JsonValue
 
 from embedctl.artifacts.manifest import Manifest
+from embedctl.data import columns
 from embedctl.data.records import Record
 
 # Settings that may differ between a corpus and the one that it grows into.
@@ -20,25 +22,32 @@ _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 @dataclass(frozen=True, slots=True)
 class Older:
-    """The corpus that is there. In memory are a key and a digest for each of its records (about 150 bytes)."""
+    """The corpus that is there. In memory are a key and a digest for each of its records (about 160 bytes)."""
 
     content_id: str
     parts: tuple[Path, ...]
     _sha256: Mapping[str, str]
     _content: Mapping[bytes, int]
+    _keys: Mapping[str, list[bytes]]  # by part, in the order of its rows
 
     @classmethod
     def of(cls, found: Manifest | None, folder: Path, recipe: Mapping[str, JsonValue]) -> "Older | None":
-        """The corpus in ``folder`` if it came from the same sources, read in the same way."""
+        """The corpus in ``folder`` if it came from the same sources, read in the same way, and is whole."""
         if found is None or _lineage(found.settings) != _lineage(recipe):
             return None
-        parts = tuple(sorted(folder.glob("part-*.parquet")))
+        sha256 = {name: entry.sha256 for name, entry in found.files.items() if name.startswith("part-")}
         content: dict[bytes, int] = {}
-        for part in parts:
-            for batch in pq.ParquetFile(part).iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    content[key_of(row["id"])] = _digest(row["text"], row["query"], row["source"], row["metadata"])
-        return cls(found.content_id, parts, {name: entry.sha256 for name, entry in found.files.items()}, content)
+        keys: dict[str, list[bytes]] = {}
+        for name in sorted(sha256):
+            # A part is small, and once in memory it is both checked and read.
+            data = (folder / name).read_bytes() if (folder / name).is_file() else b""
+            if hashlib.sha256(data).hexdigest() != sha256[name]:
+                return None
+            rows = dict(_digests(data))
+            keys[name] = list(rows)
+            content |= rows
+        parts = tuple(folder / name for name in keys)
+        return cls(found.content_id, parts, sha256, content, keys)
 
     def __len__(self) -> int:
         return len(self._content)
@@ -59,10 +68,15 @@ class Older:
 
     def remaining(self, part: Path, *, seen: set[bytes], changed: set[bytes]) -> pa.Table | None:
         """The rows of ``part`` that stay; ``None`` if that is all of them."""
-        ids = pq.read_table(part, columns=["id"]).column("id").to_pylist()
-        keys = map(key_of, ids)
-        stays = [key in seen and key not in changed for key in keys]
-        return None if all(stays) else pq.read_table(part).filter(pa.array(stays))
+        stays = np.array([key in seen and key not in changed for key in self._keys[part.name]])
+        return None if stays.all() else columns.read(part).take(columns.numbers(np.flatnonzero(stays)))
+
+
+def _digests(part: bytes) -> Iterator[tuple[bytes, int]]:
+    """Key and digest of each record of a part, in order."""
+    for batch in pq.ParquetFile(pa.BufferReader(part)).iter_batches(batch_size=1024):
+        for row in batch.to_pylist():
+            yield key_of(row["id"]), _digest(row["text"], row["query"], row["source"], row["metadata"])
 
 
 def key_of(record_id: str) -> bytes:

@@ -7,12 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from embedctl.artifacts import growing
 from embedctl.artifacts.growing import GrowingFolder, Shard
 from embedctl.artifacts.manifest import FileEntry
+from embedctl.data import columns
 from embedctl.data.growth import Older, key_of, metadata_text
+from embedctl.data.positions import Positions
 from embedctl.data.records import Record
 from embedctl.data.steps import Step, Steps, split_keys
 from embedctl.data.streams import Mixture, summary
@@ -32,7 +34,6 @@ SCHEMA = pa.schema(
 )
 GROUP_ROWS = 2048
 
-_COUNTS = ("records", "records_with_query", "characters")
 # Where little is new, a step is noted after so many times the size of a part.
 _LONGEST_STEP_PARTS = 16
 
@@ -93,7 +94,10 @@ class Harvest:
 
     def facts(self) -> dict[str, JsonValue]:
         shards = [self.folder.shards[name] for name in self._parts]
-        totals: dict[str, JsonValue] = {name: sum(int(str(s.facts[name])) for s in shards) for name in _COUNTS}
+        counts = [_Counts.model_validate(shard.facts) for shard in shards]
+        totals: dict[str, JsonValue] = {
+            name: sum(getattr(count, name) for count in counts) for name in _Counts.model_fields
+        }
         if self.older:
             gone = self.older.gone(self.seen)
             totals["new_records"] = len(self.seen) - (len(self.older) - gone)
@@ -120,7 +124,7 @@ class Harvest:
 
     def _resume(self) -> None:
         """Go on after the steps of a fetch that was interrupted, as far as what they have written is whole."""
-        positions: JsonValue = None
+        positions: Positions | None = None
         for step in self.steps.read():
             if step.part and self.folder.take(step.part, step.sha256) is None:
                 self.steps.refuse()
@@ -150,7 +154,7 @@ class Harvest:
         table = self.older.remaining(part, seen=self.seen, changed=self.changed)
         if table is None and self.folder.take(part.stem, self.older.sha256(part)):
             return True
-        table = pq.read_table(part) if table is None else table
+        table = columns.read(part) if table is None else table
         if len(table):
             self._write(part.stem, table)
         return len(table) > 0
@@ -160,7 +164,8 @@ class Harvest:
         path.unlink(missing_ok=True)  # it may be another name of a file of the older corpus
         pq.write_table(table, path, compression="zstd", row_group_size=GROUP_ROWS)
         entry = growing.entry_of(path)
-        self.folder.commit(Shard(name=name, key=entry.sha256, files={path.name: entry}, facts=_counts(table)))
+        facts = _counts(table).model_dump()
+        self.folder.commit(Shard(name=name, key=entry.sha256, files={path.name: entry}, facts=facts))
         return entry.sha256
 
     def _tell(self, watch: Watch, total: int | None) -> None:
@@ -172,10 +177,18 @@ class Harvest:
         return "the source holds no records" + (f": {binary} files are all binary" if binary else "")
 
 
-def _counts(table: pa.Table) -> dict[str, JsonValue]:
+class _Counts(BaseModel):
+    """The facts of a part, to be added up."""
+
+    records: int
+    records_with_query: int
+    characters: int
+
+
+def _counts(table: pa.Table) -> _Counts:
     queries = table.column("query")
     characters = pc.sum(pc.utf8_length(table.column("text"))).as_py()
-    return {"records": len(table), "records_with_query": len(queries) - queries.null_count, "characters": characters}
+    return _Counts(records=len(table), records_with_query=len(queries) - queries.null_count, characters=characters)
 
 
 def _after(parts: tuple[Path, ...]) -> int:

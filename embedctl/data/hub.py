@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embedctl.data.fields import plain, record_of
+from embedctl.data.fields import record_of
 from embedctl.data.hub_faults import explained, reach
+from embedctl.data.positions import RowsPosition
+from embedctl.data.pubmedqa import article
 from embedctl.data.records import Record
-from embedctl.data.streams import Position, fields_of
+from embedctl.data.streams import fields_of
 from embedctl.errors import ConfigError, DataError, NotFoundError, RefusedError
 from embedctl.settings import SourceSettings
 
@@ -37,14 +39,16 @@ def _web_page(number: int, row: Mapping[str, Any]) -> Record:
 
 
 def _article(number: int, row: Mapping[str, Any]) -> Record:
-    context = row["context"]
-    parts = context.get("contexts") if isinstance(context, dict) else None
-    if not isinstance(parts, list):
-        raise DataError(f"qiaojin/PubMedQA: row {number + 1}: context holds no list of contexts")
-    names = (("answer", row.get("final_decision")), ("conclusion", row.get("long_answer")))
-    metadata = {name: plain(value) for name, value in (*names, ("meshes", context.get("meshes"))) if value}
-    text, question = "\n".join(str(part) for part in parts), row["question"]
-    return Record(str(row["pubid"]), text, None if question is None else str(question), "pubmedqa", metadata)
+    context = row["context"] if isinstance(row["context"], dict) else {}
+    return article(
+        str(row["pubid"]),
+        row["question"],
+        context.get("contexts"),
+        where=f"qiaojin/PubMedQA: row {number + 1}",
+        answer=row.get("final_decision"),
+        conclusion=row.get("long_answer"),
+        meshes=context.get("meshes"),
+    )
 
 
 PRESETS: dict[str, Preset] = {
@@ -78,14 +82,14 @@ class HubRows:
         self._number = 0
         self._stream: Any = None
 
-    def position(self) -> Position:
+    def position(self) -> RowsPosition:
         state = json.loads(json.dumps(self._stream.state_dict())) if self._stream is not None else None
-        return {"revision": self._revision, "row": self._number, "state": state}
+        return RowsPosition(row=self._number, revision=self._revision, state=state)
 
-    def read(self, position: Position | None) -> Iterator[Record]:
+    def read(self, position: RowsPosition | None) -> Iterator[Record]:
         if position:
-            self._revision, self._number = str(position["revision"]), int(str(position["row"]))
-        for row in self._rows(position["state"] if position else None):
+            self._revision, self._number = position.revision, position.row
+        for row in self._rows(position.state if position else None):
             self._number += 1
             yield self._record(row)
 

@@ -18,7 +18,7 @@ from embedctl.artifacts import growing
 from embedctl.artifacts.growing import Shard
 from embedctl.artifacts.manifest import FileEntry
 from embedctl.data import columns
-from embedctl.data.checks.kinds import TIERS, TOO_SHORT, Match, Tier
+from embedctl.data.checks.kinds import TIERS, TOO_SHORT, Match, Tier, Verdict
 from embedctl.data.sketches import PERMUTATIONS, Sketches, sketch, words_of
 from embedctl.settings import Action, ValidationSettings
 
@@ -43,7 +43,7 @@ _BATCH_ROWS = 1024
 # To be raised when the checks find otherwise, or what a part leaves is laid out otherwise: old parts are judged anew.
 FORMAT = 1
 # Of the actions that the findings of a record ask for, the first of these is its verdict; what fails is flagged.
-_GRAVEST: tuple[Action, ...] = ("drop", "fix", "flag")
+_GRAVEST: tuple[Verdict, ...] = ("drop", "fix", "flag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Tally(BaseModel):
 class _Judged:
     """What is said of one record in which something was found."""
 
-    verdict: str
+    verdict: Verdict
     checks: list[str]
     severity: Tier
 
@@ -189,11 +189,11 @@ def _asked(found: list[tuple[str, Match]], settings: ValidationSettings) -> dict
     return {name: getattr(settings.actions, name) for name in names}
 
 
-def _verdict(found: list[tuple[str, Match]], settings: ValidationSettings) -> tuple[str, frozenset[str]]:
+def _verdict(found: list[tuple[str, Match]], settings: ValidationSettings) -> tuple[Verdict, frozenset[str]]:
     """What becomes of a record, and the checks whose findings are to be mended."""
     asked = _asked(found, settings)
     actions = {"flag" if action == "fail" else action for action in asked.values()}
-    verdict = next((gravest for gravest in _GRAVEST if gravest in actions), "keep")
+    verdict: Verdict = next((gravest for gravest in _GRAVEST if gravest in actions), "keep")
     fixed = frozenset(name for name, wanted in asked.items() if wanted == "fix") if verdict != "drop" else frozenset()
     return verdict, fixed
 
@@ -212,7 +212,7 @@ def _commit(work: Work, table: pa.Table, part: _Part) -> Shard:
 
 def _table(table: pa.Table, part: _Part) -> pa.Table:
     """The findings, a row for each record of ``table``."""
-    verdicts: list[str] = ["keep"] * len(table)
+    verdicts: list[Verdict] = ["keep"] * len(table)
     checks: list[list[str]] = [[]] * len(table)
     severities: list[str | None] = [None] * len(table)
     for row, judged in part.judged.items():

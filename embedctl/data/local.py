@@ -5,19 +5,18 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from embedctl.data.archives import members
 from embedctl.data.encodings import find_encoding
-from embedctl.data.fields import Fields, plain, without_surrogates
+from embedctl.data.fields import Fields, excerpt, without_surrogates
 from embedctl.data.formats import READERS
 from embedctl.data.objects import read_members
 from embedctl.data.opening import Notes, TextFile, shown
+from embedctl.data.pubmedqa import article
 from embedctl.data.records import Record
 from embedctl.data.tables import TABLES, read_table
-from embedctl.errors import DataError, NotFoundError, RefusedError, StorageError
-
-__all__ = ["FORMATS", "Fields", "Notes", "TextFile", "find_files", "find_pubmedqa", "read_file", "read_pubmedqa"]
+from embedctl.errors import ConfigError, DataError, NotFoundError, RefusedError, StorageError
+from embedctl.settings import SourceSettings
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +25,15 @@ COMPRESSIONS = (".gz", ".zst")
 PUBMEDQA_NAMES = ("ori_pqal.json", "ori_pqau.json", "ori_pqaa.json")
 
 _MAGIC = re.compile(r"[*?\[]")
+
+
+def files_of(settings: SourceSettings) -> list[TextFile]:
+    """The files of a source on this machine; of one on the Hub none."""
+    if settings.path is None:
+        return []
+    if settings.source in ("hub", "openwebtext"):
+        raise ConfigError(f"data.path does not go with source {settings.source}", hint='set data.source = "local"')
+    return find_pubmedqa(settings.path) if settings.source == "pubmedqa" else find_files(settings.path)
 
 
 def find_files(path: Path) -> list[TextFile]:
@@ -116,7 +124,7 @@ def _in_zip(path: Path, name: str, root: Path | None) -> list[TextFile]:
         form, compression = _kind(entry.filename)
         inside = shown(without_surrogates(entry.filename))
         if form in FORMATS:
-            files.append(TextFile(path, f"{name}/{inside}", form, compression, entry.filename, root, entry))
+            files.append(TextFile(path, f"{name}/{inside}", form, compression, root, entry))
         elif form == ".zip":
             _log.warning("%s/%s is a zip inside a zip; passed over", shown(str(path)), inside)
     return files
@@ -152,15 +160,16 @@ def find_pubmedqa(path: Path) -> list[TextFile]:
 
 def read_pubmedqa(file: TextFile) -> Iterator[Record]:
     """PubMedQA's ``ori_pqa*.json``: each question with the abstract that answers it."""
-    for pubmed_id, article in read_members(file):
-        yield _article(file, pubmed_id, article)
-
-
-def _article(file: TextFile, pubmed_id: str, article: Any) -> Record:
-    match article:
-        case {"QUESTION": str(question), "CONTEXTS": list(contexts)}:
-            names = (("answer", "final_decision"), ("conclusion", "LONG_ANSWER"), ("year", "YEAR"))
-            metadata = {name: plain(article[key]) for name, key in names if article.get(key)}
-            text = without_surrogates("\n".join(str(part) for part in contexts))
-            return Record(without_surrogates(pubmed_id), text, without_surrogates(question), "pubmedqa", metadata)
-    raise DataError(f'{file.place}: article {pubmed_id}: want {{"QUESTION": str, "CONTEXTS": [str]}}')
+    for pubmed_id, found in read_members(file):
+        where = f"{file.place}: article {excerpt(pubmed_id)}"
+        if not isinstance(found, dict):
+            raise DataError(f"{where}: want an object of fields, got {excerpt(found)}")
+        yield article(
+            pubmed_id,
+            found.get("QUESTION"),
+            found.get("CONTEXTS"),
+            where=where,
+            answer=found.get("final_decision"),
+            conclusion=found.get("LONG_ANSWER"),
+            meshes=found.get("MESHES"),
+        )

@@ -21,11 +21,8 @@ _TOKEN = re.compile(
     r"|<[!?][^>]*+>?"
     r"|<(?P<end>/?)(?P<tag>[a-zA-Z][^\s/>]*+)(?P<attributes>(?:[^>\"']++|\"[^\"]*+\"|'[^']*+'|[\"'])*+)>?"
 )
-_HIDDEN = re.compile(
-    r"(?:^|\s)hidden(?=[\s=/]|$)|(?:^|\s)style\s{0,9}=\s{0,9}[\"']?[^\"'>]{0,2000}?(?:display\s{0,9}:\s{0,9}none|"
-    r"visibility\s{0,9}:\s{0,9}hidden)",
-    re.IGNORECASE,
-)
+_ATTRIBUTE = re.compile(r"([^\s/>=]++)(?:\s*+=\s*+(\"[^\"]*+\"|'[^']*+'|[^\s>]*+))?+")
+_UNSHOWN = re.compile(r"display\s{0,9}:\s{0,9}none|visibility\s{0,9}:\s{0,9}hidden", re.IGNORECASE)
 
 
 def _words(words: str) -> frozenset[str]:
@@ -123,7 +120,7 @@ class _Page:
             self._pieces.append(_BREAK)
         elif tag in _CELLS:
             self._pieces.append(" ")
-        if tag in _UNSEEN or tag == "title" or (attributes and _HIDDEN.search(attributes)):
+        if tag in _UNSEEN or tag == "title" or (attributes and _hides(attributes)):
             if tag not in _VOID:
                 self._hide(tag)
         elif tag == "pre":
@@ -151,6 +148,15 @@ class _Page:
     def _show(self) -> None:
         self._hidden.clear()
         self._counts.clear()
+
+
+def _hides(attributes: str) -> bool:
+    """Whether an element with these attributes is not shown."""
+    for found in _ATTRIBUTE.finditer(attributes):
+        name = found[1].lower()
+        if name == "hidden" or (name == "style" and found[2] and _UNSHOWN.search(found[2])):
+            return True
+    return False
 
 
 _LAYOUT = "<Document source= url=><Focus/><QAPairs><QAPair><Question qid= qtype=/><Answer/>"

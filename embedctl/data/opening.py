@@ -1,29 +1,22 @@
-"""From a file on disk to its bytes: nothing outside the source is opened, nothing is unpacked without a limit."""
+"""Files of a source, and how they are opened: nothing outside the source is, nor what is no regular file."""
 
 import errno
-import gzip
 import hashlib
 import io
 import os
 import re
 import stat
 import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
 
-from embedctl.errors import DataError, RefusedError, StorageError
+from embedctl.errors import RefusedError, StorageError
 
 # What one file may unpack to. Text shrinks by 3 to 10, rarely by 50; a bomb by 1,000 and more.
 MOST_UNPACKED_BYTES = 2**30
 MOST_UNPACKED_RATIO = 200
 
-_CHUNK_BYTES = 2**20
-_DAMAGE = (OSError, EOFError, zlib.error, zipfile.BadZipFile, ValueError, NotImplementedError)
 # C0, C1, line separators and direction overrides: they would act on a terminal or disguise a name.
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -36,14 +29,13 @@ class TextFile:
     name: str  # as in ids: relative to the root, "/" between parts, printable
     format: str  # ".txt", ".jsonl", …: in lower case, without the suffix of the compression
     compression: str  # "", ".gz", ".zst"
-    member: str | None = None  # its name inside the zip
     root: Path | None = None  # nothing outside of it is opened; None: the user named this very file
-    entry: zipfile.ZipInfo | None = field(default=None, repr=False, compare=False)
+    entry: zipfile.ZipInfo | None = field(default=None, repr=False, compare=False)  # the member of a zip that it is
 
     @property
     def place(self) -> str:
         """How messages call it."""
-        whole = self.path if self.member is None else self.path / self.member
+        whole = self.path if self.entry is None else self.path / self.entry.filename
         return shown(str(whole))
 
 
@@ -117,53 +109,3 @@ def _open_below(base: Path, parts: tuple[str, ...]) -> int:
         return os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | calm, dir_fd=folder)
     finally:
         os.close(folder)
-
-
-@contextmanager
-def open_bytes(file: TextFile) -> Iterator[BinaryIO]:
-    """The unpacked bytes of ``file`` as a stream that cannot seek; a damaged or too large one is a DataError."""
-    from embedctl.data.archives import open_member
-
-    with open_regular(file.path, file.root) as raw:
-        if file.entry is None:
-            packed, source = os.fstat(raw.fileno()).st_size, cast(Any, raw)
-        else:
-            packed, source = file.entry.compress_size, open_member(raw, file.entry, file.place)
-        with io.BufferedReader(_Counted(_unpacked(source, file.compression), file.place, most_bytes(packed))) as stream:
-            yield cast(BinaryIO, stream)
-
-
-def _unpacked(source: Any, compression: str) -> Any:
-    if compression == ".gz":
-        return gzip.GzipFile(fileobj=source, mode="rb")
-    if compression == ".zst":
-        import pyarrow as pa
-
-        return pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd")
-    return source
-
-
-class _Counted(io.RawIOBase):
-    """Passes bytes on until there are more than ``most``; names the file when its packing is broken."""
-
-    def __init__(self, source: Any, place: str, most: int) -> None:
-        self._source = source
-        self._place = place
-        self._most = most
-        self._count = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._source.read(min(_CHUNK_BYTES, len(buffer)))
-        except _DAMAGE as fault:
-            raise DataError(f"{self._place} is damaged: {fault}", hint="make the file again") from None
-        buffer[: len(data)] = data
-        self._count += len(data)
-        if self._count > self._most:
-            raise DataError(
-                f"{self._place} unpacks to more than {self._most:,} bytes", hint="unpack it, if it is to be trusted"
-            )
-        return len(data)

@@ -12,7 +12,8 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from embedctl.data.page_drawing import PERCENTILES, VERDICTS, bar, histogram, stack, swatch
+from embedctl.data.checks.kinds import VERDICTS
+from embedctl.data.page_drawing import PERCENTILE_KEYS, bar, histogram, stack, swatch
 from embedctl.data.page_findings import findings_table
 from embedctl.data.page_markup import (
     Html,
@@ -98,7 +99,7 @@ def _sentence(report: Mapping[str, Any]) -> list[str]:
     if not records:
         return ["No records were validated."]
     said: list[str] = [several(records, "record")]
-    for name in VERDICTS:
+    for name in VERDICTS.values():
         if report.get(name):
             said += [": " if len(said) == 1 else ", ", tag("span", f"{number(report[name])} {name}", class_="whole")]
     if worst := report.get("worst_severity"):
@@ -108,7 +109,7 @@ def _sentence(report: Mapping[str, Any]) -> list[str]:
 
 def _parts(counts: Mapping[str, Any]) -> dict[str, int]:
     """The verdicts that divide the records: ``fixed`` is one unless the others add up without it."""
-    parts = {name: counts.get(name) or 0 for name in VERDICTS}
+    parts = {name: counts.get(name) or 0 for name in VERDICTS.values()}
     if sum(parts.values()) > (counts.get("records") or 0):
         del parts["fixed"]
     return parts
@@ -116,7 +117,7 @@ def _parts(counts: Mapping[str, Any]) -> dict[str, int]:
 
 def _legend(report: Mapping[str, Any], parts: Mapping[str, int]) -> Html:
     cells = []
-    for name in VERDICTS:
+    for name in VERDICTS.values():
         count = report.get(name)
         share = "not counted" if count is None else percent(100 * count / report["records"])
         small = tag("small", share if name in parts else f"{share}, counted among the others")
@@ -128,7 +129,7 @@ def _legend(report: Mapping[str, Any], parts: Mapping[str, int]) -> Html:
 def _sources(sources: Mapping[str, Mapping[str, Any]]) -> list[Html]:
     if not sources:
         return []
-    names = ("records", *VERDICTS)
+    names = ("records", *VERDICTS.values())
     head = tag("tr", tag("th", "Source"), *(tag("th", n.capitalize(), class_="number") for n in names))
     rows = [
         tag(
@@ -158,7 +159,7 @@ def _lengths(report: Mapping[str, Any]) -> list[Html]:
 def _distribution(name: str, lengths: Mapping[str, Any]) -> list[Html]:
     facts = [
         tag("div", tag("dt", spoken(key)), tag("dd", number(lengths[key])))
-        for key in ("min", *PERCENTILES, "max", "mean", "std")
+        for key in ("min", *PERCENTILE_KEYS, "max", "mean", "std")
         if lengths.get(key) is not None
     ]
     content = [tag("dl", *facts, class_="facts")] if facts else []

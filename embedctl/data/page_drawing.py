@@ -5,11 +5,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from embedctl.data.lengths import PERCENTILES
 from embedctl.data.page_markup import Html, grade, number, rank, spoken, tag
 
-VERDICTS = ("kept", "flagged", "fixed", "dropped")
-PERCENTILES = ("p1", "p5", "p25", "p50", "p75", "p95", "p99")
-
+PERCENTILE_KEYS = tuple(f"p{percent}" for percent in PERCENTILES)
 # On the narrowest screen a name fits between here and the right edge of the drawing.
 _LEFTWARD_PERCENT = 75
 
@@ -95,7 +94,7 @@ def _flags(marks: Sequence[tuple[str, float]], x: Callable[[float], float], base
 def _described(name: str, lengths: Mapping[str, Any], bins: Sequence[Mapping[str, int]]) -> str:
     fullest = max(bins, key=lambda b: b["records"])
     said = f"Most {name} have {number(fullest['from'])} to {number(fullest['to'] - 1)} characters"
-    marks = [f"{spoken(key)} {number(lengths[key])}" for key in PERCENTILES if lengths.get(key) is not None]
+    marks = [f"{spoken(key)} {number(lengths[key])}" for key in PERCENTILE_KEYS if lengths.get(key) is not None]
     return f"{said}; {', '.join(marks)}." if marks else f"{said}."
 
 

@@ -1,7 +1,7 @@
 """A record: one text with its identity; what the corpus is made of."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,9 +19,6 @@ class Record:
     query: str | None = None
     source: str = ""
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
-
-
-Records = Iterator[Record]
 
 
 def split_of(record_id: str, held_percent: float) -> Split:

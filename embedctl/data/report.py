@@ -12,19 +12,17 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from embedctl.artifacts.layout import Layout
-from embedctl.artifacts.manifest import Manifest
-from embedctl.data import columns
-from embedctl.data.checks.kinds import CHECKS, TIERS, Check
+from embedctl.data.checks.kinds import CHECKS, TIERS, VERDICTS, Check
 from embedctl.data.duplicates import CHECKS as COPIES
 from embedctl.data.duplicates import Copies
 from embedctl.data.judging import SAMPLES, Tally
+from embedctl.data.lengths import Lengths
 from embedctl.data.sample import Sample
-from embedctl.data.verdicts import VERDICTS
+from embedctl.data.totals import Totals
 from embedctl.settings import TokensSettings, ValidationSettings
 
 FORMAT = 2
 
-_PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 # Without a tokenizer: what byte-level vocabularies of some ten thousand tokens need for a token of English.
 _CHARACTERS_PER_TOKEN = 4.0
 
@@ -42,93 +40,45 @@ def build(
     layout: Layout,
     tallies: list[Tally],
     ids: pa.Array,
-    table: pa.Table,
+    totals: Totals,
     copies: Copies,
-    corpus: Manifest,
     sample: Sample,
     plan: Plan,
 ) -> dict[str, Any]:
     """Everything that ``report.json`` says; what each part has counted is added up.
 
-    ids, table: of all records, see :func:`embedctl.data.verdicts.write`
+    ids: of all records, see :func:`embedctl.data.verdicts.write`
     """
-    given = columns.codes_of(table.column("verdict"), VERDICTS)
-    counts = dict(zip(VERDICTS, np.bincount(given, minlength=len(VERDICTS)).tolist(), strict=True))
-    gravest = int(columns.codes_of(table.column("severity"), TIERS).max(initial=0))
-    characters = columns.values_of(table.column("characters"))
+    counts = totals.counts()
     shares = {name: round(share, 4) for name, share in sample.languages.items()}
     return {
         "format": FORMAT,
         "corpus": layout.name,
         "embedctl": version("embedctl"),
-        "records": len(table),
-        "kept": counts["keep"],
-        "flagged": counts["flag"],
-        "fixed": counts["fix"],
-        "dropped": counts["drop"],
-        "characters": int(characters.sum()),
+        "records": totals.records,
+        **counts,
+        "characters": totals.characters.total,
         "bytes": sum(tally.bytes for tally in tallies),
-        "worst_severity": TIERS[gravest] if gravest > 0 else None,
-        "sources": _sources(given, table.column("source"), corpus),
-        "length_characters": _lengths(characters),
-        "query_length_characters": _lengths(columns.values_of(table.column("query_characters").drop_null())),
+        "worst_severity": totals.worst,
+        "sources": totals.by_source(),
+        "length_characters": _lengths(totals.characters),
+        "query_length_characters": _lengths(totals.query_characters),
         "languages": {"sampled_records": len(sample.texts), "shares": shares},
         "truncation": _truncation(sample, plan),
         "duplicates": _duplicates(ids, copies),
         "findings": _findings(settings, tallies, ids, copies),
-        "changes": _changes(tallies, counts["fix"]),
+        "changes": _changes(tallies, counts[VERDICTS["fix"]]),
     }
 
 
 def describe(lengths: "list[int] | npt.NDArray[np.int64]") -> dict[str, JsonValue]:
     """Count, mean, standard deviation, extremes and percentiles of some lengths."""
-    array = np.asarray(lengths, dtype=np.int64)
-    if not len(array):
-        return {"count": 0}
-    points = np.percentile(array, _PERCENTILES)
-    return {
-        "count": len(array),
-        "mean": round(float(array.mean()), 2),
-        "std": round(float(array.std()), 2),
-        "min": int(array.min()),
-        "max": int(array.max()),
-        **{f"p{percent}": round(float(point), 1) for percent, point in zip(_PERCENTILES, points, strict=True)},
-    }
+    return Lengths(lengths).describe()
 
 
-def histogram(lengths: npt.NDArray[np.int64]) -> list[JsonValue]:
-    """How many lengths lie between two powers of two: ``from`` (inclusive), ``to`` (exclusive), ``records``."""
-    bins = np.bincount(np.ceil(np.log2(lengths + 1)).astype(np.int64)) if len(lengths) else np.zeros(0, np.int64)
-    bounds = [0, *(2**n for n in range(len(bins)))]
-    filled = np.flatnonzero(bins)
-    if not len(filled):
-        return []
-    return [{"from": bounds[n], "to": bounds[n + 1], "records": int(bins[n])} for n in range(filled[0], filled[-1] + 1)]
-
-
-def _lengths(lengths: npt.NDArray[np.int64]) -> dict[str, JsonValue]:
-    return {**describe(lengths), "histogram": histogram(lengths)} if len(lengths) else {"count": 0}
-
-
-def _sources(given: npt.NDArray[np.int32], sources: pa.ChunkedArray, corpus: Manifest) -> dict[str, JsonValue]:
-    """Verdicts by source: by the names of the settings where there are several, else all together.
-
-    given: (N,) the verdicts, places in ``VERDICTS``
-    """
-    known = corpus.facts.get("sources")
-    named = list(known) if isinstance(known, dict) else ["data"]
-    place = np.zeros(len(given), np.int64)
-    if len(named) > 1:
-        distinct = sources.combine_chunks().dictionary_encode()
-        firsts = [source.split("/", 1)[0] for source in distinct.dictionary.to_pylist()]
-        places = np.array([named.index(first) if first in named else 0 for first in firsts], np.int64)
-        place = places[columns.values_of(distinct.indices, np.int32)]
-    counts = np.bincount(place * len(VERDICTS) + given, minlength=len(named) * len(VERDICTS))
-    words = (("kept", "keep"), ("flagged", "flag"), ("fixed", "fix"), ("dropped", "drop"))
-    return {
-        name: {"records": int(row.sum()), **{word: int(row[VERDICTS.index(verdict)]) for word, verdict in words}}
-        for name, row in zip(named, counts.reshape(len(named), -1), strict=True)
-    }
+def _lengths(lengths: Lengths) -> dict[str, JsonValue]:
+    said = lengths.describe()
+    return {**said, "histogram": lengths.histogram()} if said["count"] else said
 
 
 def _truncation(sample: Sample, plan: Plan) -> dict[str, JsonValue]:

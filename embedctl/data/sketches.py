@@ -58,11 +58,16 @@ def sketch(texts: Sequence[str], encoded: Sequence[bytes] | None = None) -> Sket
     return Sketches(words, signatures)
 
 
+# A byte that no text has in UTF-8.
+_BETWEEN = b"\xff"
+
+
 def _table() -> bytes:
     lower = bytearray(b" " * 256)
-    for first, last in ((ord("0"), ord("9")), (ord("a"), ord("z")), (0x80, 0xFF)):
+    for first, last in ((ord("0"), ord("9")), (ord("a"), ord("z")), (0x80, 0xFE)):
         lower[first : last + 1] = bytes(range(first, last + 1))
     lower[ord("A") : ord("Z") + 1] = lower[ord("a") : ord("z") + 1]
+    lower[_BETWEEN[0]] = 0
     return bytes(lower)
 
 
@@ -76,13 +81,10 @@ def _plain(
     """All texts as small letters and single spaces, each between two zeros; (N + 1,) where the zeros are."""
     encoded = encoded if encoded is not None else [text.encode() for text in texts]
     lowered = [small if small.isascii() else _lowered(text, small) for text, small in zip(texts, encoded, strict=True)]
-    lower = np.frombuffer(bytearray(b" ".join([b"", *lowered, b""])).translate(_LOWER), np.uint8)
-    ends = np.cumsum([0, *(len(text) + 1 for text in lowered)])
-    kept = lower != ord(" ")
     # Between two texts stands a zero, between two words one space.
-    lower[ends] = 0
+    lower = np.frombuffer(_BETWEEN.join([b"", *lowered, b""]).translate(_LOWER), np.uint8)
+    kept = lower != ord(" ")
     kept[1:] |= kept[:-1]
-    kept[ends] = True
     plain = lower[kept]
     return plain, np.flatnonzero(plain == 0)
 

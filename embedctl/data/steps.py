@@ -1,6 +1,9 @@
 """How far a fetch has come, noted beside the corpus while that grows, so that a fetch that is killed goes on there.
 
 A step is a stretch of the sources that was read, and what became of it. Steps are files that are written whole.
+
+They are not noted with the shards of the growing folder: those are found by their keys in any order and stay in the
+artifact; steps have an order, some have written no shard, and with the fetch their many keys are done with.
 """
 
 import json
@@ -8,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from embedctl.artifacts import folder as folders
+from embedctl.data.positions import Positions
 
 KEY_BYTES = 12
 
@@ -28,7 +30,7 @@ class Step:
     sha256: str
     keys: bytes
     changed: bytes
-    positions: JsonValue
+    positions: Positions
 
 
 class Steps:
@@ -58,7 +60,7 @@ class Steps:
             "sha256": step.sha256,
             "keys": len(step.keys),
             "changed": len(step.changed),
-            "positions": step.positions,
+            "positions": step.positions.model_dump(),
         }
         # One that follows is of another past.
         self._file(self._count + 1).unlink(missing_ok=True)
@@ -89,6 +91,7 @@ def _read(file: Path) -> Step | None:
         middle, end = head["keys"], head["keys"] + head["changed"]
         if len(rest) != end:
             return None
-        return Step(head["part"], head["sha256"], rest[:middle], rest[middle:], head["positions"])
+        positions = Positions.model_validate(head["positions"])
+        return Step(head["part"], head["sha256"], rest[:middle], rest[middle:], positions)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,43 +1,39 @@
 """Sources as streams that say where they stand: a fetch that was interrupted goes on from there."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
-
-from pydantic import JsonValue
 
 from embedctl.data import local
 from embedctl.data.fields import Fields
-from embedctl.data.opening import Notes
+from embedctl.data.opening import Notes, TextFile
+from embedctl.data.positions import Positions, RowsPosition, SourcePosition
 from embedctl.data.records import Record
-from embedctl.errors import DataError
 from embedctl.settings import DataSettings, NamedSourceSettings, Secrets, SourceSettings
 
-Position = dict[str, JsonValue]
+# To be raised when any reader makes other records of the same source: what was fetched before is then read anew.
+FORMAT = 1
 
 
 class Rows(Protocol):
     """The rows of one source, in an order that is always the same."""
 
-    def read(self, position: Position | None) -> Iterator[Record]:
+    def read(self, position: RowsPosition | None) -> Iterator[Record]:
         """All records, or those after ``position``."""
 
-    def position(self) -> Position:
+    def position(self) -> RowsPosition:
         """Where the stream stands: after the record that was read last."""
 
 
 class LocalRows:
     """The records of files on this machine, one file after the other."""
 
-    def __init__(self, settings: SourceSettings, notes: Notes) -> None:
-        assert settings.path is not None
-        self._settings, self._notes = settings, notes
-        pubmedqa = settings.source == "pubmedqa"
-        self._files = local.find_pubmedqa(settings.path) if pubmedqa else local.find_files(settings.path)
+    def __init__(self, settings: SourceSettings, files: Sequence[TextFile], notes: Notes) -> None:
+        self._settings, self._files, self._notes = settings, files, notes
         self._file = self._row = 0
 
-    def read(self, position: Position | None) -> Iterator[Record]:
-        first, skipped = (int(str(position[name])) for name in ("file", "row")) if position else (0, 0)
+    def read(self, position: RowsPosition | None) -> Iterator[Record]:
+        first, skipped = (position.file, position.row) if position else (0, 0)
         for file in range(first, len(self._files)):
             self._file, self._row = file, 0
             # What the file in which we go on has to say was noted before.
@@ -47,10 +43,10 @@ class LocalRows:
                 if self._file > first or self._row > skipped:
                     yield record
 
-    def position(self) -> Position:
-        return {"file": self._file, "row": self._row}
+    def position(self) -> RowsPosition:
+        return RowsPosition(file=self._file, row=self._row)
 
-    def _records(self, file: local.TextFile, notes: Notes) -> Iterator[Record]:
+    def _records(self, file: TextFile, notes: Notes) -> Iterator[Record]:
         if self._settings.source == "pubmedqa":
             return local.read_pubmedqa(file)
         return local.read_file(file, fields_of(self._settings), notes)
@@ -59,36 +55,38 @@ class LocalRows:
 class Source:
     """One source with its limits: a sample of its records, at most so many, at most so many bytes."""
 
-    def __init__(self, settings: SourceSettings, *, seed: int, secrets: Secrets | None) -> None:
+    def __init__(
+        self, settings: SourceSettings, files: Sequence[TextFile], *, seed: int, secrets: Secrets | None
+    ) -> None:
         self.settings = settings
         self.notes = Notes()
         self.name = settings.name if isinstance(settings, NamedSourceSettings) else ""
         self.weight = settings.weight if isinstance(settings, NamedSourceSettings) else 1.0
         self.records = self.bytes = 0
         self._seed = seed
-        self._rows = _rows(settings, self.notes, secrets)
+        self._rows = _rows(settings, files, self.notes, secrets)
         self._stream: Iterator[Record] | None = None
-        self._position: Position | None = None
+        self._position: RowsPosition | None = None
 
     @property
     def behind(self) -> float:
         """The lower, the sooner it is its turn."""
         return (self.records + 1) / self.weight
 
-    def go_to(self, position: Position) -> None:
+    def go_to(self, position: SourcePosition) -> None:
         """Go on after the record that was the last when ``position`` was asked for."""
-        self.records, self.bytes = (int(str(position[name])) for name in ("records", "bytes"))
-        rows, encodings, binary = position["rows"], position["encodings"], position["binary"]
-        self._position = rows if isinstance(rows, dict) else None
-        assert isinstance(encodings, dict)
-        assert isinstance(binary, list)
-        self.notes.encodings.update({name: int(str(count)) for name, count in encodings.items()})
-        self.notes.binary.extend(map(str, binary))
+        self.records, self.bytes, self._position = position.records, position.bytes, position.rows
+        self.notes.encodings.update(position.encodings)
+        self.notes.binary.extend(position.binary)
 
-    def position(self) -> Position:
-        rows: JsonValue = self._rows.position() if self._stream is not None else self._position
-        notes: Position = {"encodings": dict(self.notes.encodings), "binary": list(self.notes.binary)}
-        return {"records": self.records, "bytes": self.bytes, "rows": rows, **notes}
+    def position(self) -> SourcePosition:
+        return SourcePosition(
+            records=self.records,
+            bytes=self.bytes,
+            rows=self._rows.position() if self._stream is not None else self._position,
+            encodings=dict(self.notes.encodings),
+            binary=list(self.notes.binary),
+        )
 
     def next(self, *, room_bytes: int | None) -> tuple[Record, int] | None:
         """The next record and its size; ``None`` when there are no more or a limit is reached, for good.
@@ -126,9 +124,13 @@ class Mixture:
     Which one comes next is a function of how many each has given: the source that is furthest behind.
     """
 
-    def __init__(self, settings: DataSettings, *, seed: int, secrets: Secrets | None) -> None:
-        chosen: tuple[SourceSettings, ...] = settings.sources or (settings,)
-        self.sources = [Source(source, seed=seed, secrets=secrets) for source in chosen]
+    def __init__(
+        self, settings: DataSettings, files: Sequence[Sequence[TextFile]], *, seed: int, secrets: Secrets | None
+    ) -> None:
+        """``files``: those of each source, see :func:`embedctl.data.local.files_of`."""
+        self.sources = [
+            Source(source, own, seed=seed, secrets=secrets) for source, own in zip(chosen(settings), files, strict=True)
+        ]
         self._most_records = settings.max_records if settings.sources else 0
         self._most_bytes = settings.max_bytes if settings.sources else 0
         self._ended: set[int] = set()
@@ -142,18 +144,12 @@ class Mixture:
             else:
                 yield found
 
-    def position(self) -> JsonValue:
-        """Where all of them stand, as JSON."""
-        return {"ended": [*sorted(self._ended)], "sources": [source.position() for source in self.sources]}
+    def position(self) -> Positions:
+        return Positions(ended=sorted(self._ended), sources=[source.position() for source in self.sources])
 
-    def go_to(self, positions: JsonValue) -> None:
-        assert isinstance(positions, dict)
-        ended, sources = positions["ended"], positions["sources"]
-        assert isinstance(ended, list)
-        assert isinstance(sources, list)
-        self._ended = {int(str(number)) for number in ended}
-        for source, position in zip(self.sources, sources, strict=True):
-            assert isinstance(position, dict)
+    def go_to(self, positions: Positions) -> None:
+        self._ended = set(positions.ended)
+        for source, position in zip(self.sources, positions.sources, strict=True):
             source.go_to(position)
 
     def _turn(self) -> int | None:
@@ -162,6 +158,11 @@ class Mixture:
             return None
         running = [number for number in range(len(self.sources)) if number not in self._ended]
         return min(running, key=lambda number: self.sources[number].behind, default=None)
+
+
+def chosen(settings: DataSettings) -> tuple[SourceSettings, ...]:
+    """The sources of the settings: several, or the one that they are themselves."""
+    return settings.sources or (settings,)
 
 
 def fields_of(settings: SourceSettings) -> Fields:
@@ -182,11 +183,9 @@ def _named(record: Record, name: str) -> Record:
     return Record(f"{name}/{record.id}", record.text, record.query, f"{name}/{record.source}", record.metadata)
 
 
-def _rows(settings: SourceSettings, notes: Notes, secrets: Secrets | None) -> Rows:
+def _rows(settings: SourceSettings, files: Sequence[TextFile], notes: Notes, secrets: Secrets | None) -> Rows:
     if settings.path is not None:
-        if settings.source in ("hub", "openwebtext"):
-            raise DataError(f"data.path does not go with source {settings.source}", hint='set data.source = "local"')
-        return LocalRows(settings, notes)
+        return LocalRows(settings, files, notes)
     from embedctl.data.hub import HubRows
 
     token = secrets.hf_token.get_secret_value() if secrets and secrets.hf_token else None
@@ -200,7 +199,7 @@ def summary(source: Source) -> dict[str, Any]:
         facts["encodings"] = dict(sorted(source.notes.encodings.items()))
     if source.notes.binary:
         facts["binary_files"] = len(source.notes.binary)
-    rows = source.position()["rows"]
-    if isinstance(rows, dict) and "revision" in rows:
-        facts["revision"] = rows["revision"]
+    rows = source.position().rows
+    if rows and rows.revision:
+        facts["revision"] = rows.revision
     return facts

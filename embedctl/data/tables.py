@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
 from embedctl.data.fields import Fields, excerpt, has, record_of
-from embedctl.data.opening import TextFile, most_bytes, open_bytes, open_regular
+from embedctl.data.opening import TextFile, most_bytes, open_regular
 from embedctl.data.parquet_footer import read_groups
 from embedctl.data.records import Record
+from embedctl.data.unpacking import open_bytes
 from embedctl.errors import DataError, EmbedctlError
 
 TABLES = (".parquet", ".arrow", ".feather")

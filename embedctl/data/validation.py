@@ -23,16 +23,19 @@ from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.data import columns, duplicates, judging, verdicts
-from embedctl.data.checks.kinds import TIERS
+from embedctl.data.checks.kinds import TIERS, VERDICTS
 from embedctl.data.checks.repair import FIXABLE
 from embedctl.data.corpus import parts_of
 from embedctl.data.duplicates import Copies
 from embedctl.data.judging import Tally
+from embedctl.data.opening import sha256
 from embedctl.data.page import page
+from embedctl.data.pairs import read_pairs
 from embedctl.data.records import split_of
 from embedctl.data.report import FORMAT, Plan, build
 from embedctl.data.sample import Sample, sample_of
-from embedctl.data.sketches import PERMUTATIONS, Sketches
+from embedctl.data.sketches import PERMUTATIONS, Sketches, sketch
+from embedctl.data.totals import Totals
 from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import Severity, ValidationSettings
@@ -51,30 +54,37 @@ def validate(
     layout: Layout,
     *,
     held_percent: float = 0.0,
+    similarity_file: Path | None = None,
     plan: Plan | None = None,
     watch: Watch = unwatched,
 ) -> Outcome:
     """Judge every record of ``corpus/NAME``; the verdicts decide what is tokenized.
 
-    held_percent: share of the records marked ``held``, by a hash of the id: their texts may not be trained on
-    plan:         how the texts will be tokenized, to say how much of them will be cut
+    held_percent:    share of the records marked ``held``, by a hash of the id: their texts may not be trained on
+    similarity_file: sentence pairs for evaluation, which may not be trained on either
+    plan:            how the texts will be tokenized, to say how much of them will be cut
     """
     _refuse_unfixable(settings)
     corpus = manifest.read_verified(layout.corpus, "corpus")
     parents = {"corpus": corpus.content_id}
-    recipe = recipe_of(settings, held_percent)
+    recipe = recipe_of(settings, held_percent, similarity_file)
     identity = manifest.fingerprint("validation", parents, recipe)
     with lock(layout.lock(layout.validation)):
         found = up_to_date(layout.validation, "validation", identity)
         if found:
+            growing.tidy(layout.validation)
             return found
         with growing_folder(layout.validation, identity) as folder:
             shards, sample = _judge(settings, layout, corpus, folder, watch)
             ids = verdicts.ids_of(folder.path, shards)
-            copies = _copies(settings, folder.path, shards, ids, held_percent)
-            table = verdicts.write(settings.actions, folder.path, shards, ids, copies)
+            evaluated = _evaluated(similarity_file)
+            held = _held(ids, held_percent)
+            copies = _copies(settings, folder.path, shards, held, [text for text, _ in evaluated])
+            ids = pa.concat_arrays([ids, columns.words([where for _, where in evaluated]).cast(ids.type)])
+            totals = Totals.of(corpus)
+            verdicts.write(settings.actions, folder.path, shards, ids, copies, totals)
             tallies = [Tally.model_validate(shard.facts) for shard in shards]
-            report = build(settings, layout, tallies, ids, table, copies, corpus, sample, plan or Plan())
+            report = build(settings, layout, tallies, ids, totals, copies, sample, plan or Plan())
             write_file(folder.path / REPORT, (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
             write_file(folder.path / PAGE, page(report, title=f"Validation of {layout.name}").encode())
             facts = {name: report[name] for name in _FACTS}
@@ -86,12 +96,16 @@ def validate(
     return Outcome(layout.validation, made, made=True)
 
 
-_FACTS = ("records", "kept", "flagged", "fixed", "dropped", "worst_severity")
+_FACTS = ("records", *VERDICTS.values(), "worst_severity")
 
 
-def recipe_of(settings: ValidationSettings, held_percent: float = 0.0) -> dict[str, JsonValue]:
-    """The settings on which the verdicts depend."""
+def recipe_of(
+    settings: ValidationSettings, held_percent: float = 0.0, similarity_file: Path | None = None
+) -> dict[str, JsonValue]:
+    """The settings, and the content of the similarity file, on which the verdicts depend."""
     recipe = settings.model_dump(mode="json", exclude={"fail_on"})
+    if similarity_file and similarity_file.is_file():
+        recipe["similarity_sha256"] = sha256(similarity_file, None)
     return {**recipe, "held_percent": held_percent, "judging": judging.FORMAT, "report": FORMAT}
 
 
@@ -191,25 +205,42 @@ def _within_parts(settings: ValidationSettings) -> dict[str, JsonValue]:
     return {**recipe, "actions": settings.actions.model_dump(mode="json", exclude=set(duplicates.CHECKS))}
 
 
+def _evaluated(file: Path | None) -> list[tuple[str, str]]:
+    """The sentences of a similarity file, each with where it stands."""
+    return [(text, pair.where) for pair in read_pairs(file) for text in (pair.first, pair.second)] if file else []
+
+
 def _copies(
-    settings: ValidationSettings, folder: Path, shards: list[Shard], ids: pa.Array, held_percent: float
+    settings: ValidationSettings,
+    folder: Path,
+    shards: list[Shard],
+    held: npt.NDArray[np.bool_],
+    evaluated: list[str],
 ) -> Copies:
-    """Copies among all records; rows are counted through all parts."""
-    sketches = Sketches(np.zeros(len(ids), np.uint64), np.zeros((len(ids), PERMUTATIONS), np.uint32))
-    queries = np.zeros(len(ids), np.uint64)
+    """Copies among all records; rows are counted through all parts, and on through the texts of the evaluation.
+
+    held: (N,) of the N records of all parts
+    """
+    size = len(held) + len(evaluated)
+    sketches = Sketches(np.zeros(size, np.uint64), np.zeros((size, PERMUTATIONS), np.uint32))
+    queries = np.zeros(size, np.uint64)
     at = 0
     for shard in shards:
         rows = np.load(folder / f"sketches-{shard.name}.npy", allow_pickle=False)
         here = slice(at, at + len(rows))
         sketches.words[here], sketches.signatures[here], queries[here] = rows["words"], rows["signature"], rows["query"]
         at += len(rows)
-    return duplicates.copies(
+    # These are held texts that are no records. As queries they are not to be trained on either.
+    asked = sketch(evaluated)
+    sketches.words[at:], sketches.signatures[at:], queries[at:] = asked.words, asked.signatures, asked.words
+    found = duplicates.copies(
         sketches,
         queries,
-        _held(ids, held_percent),
+        np.concatenate([held, np.ones(len(evaluated), dtype=bool)]),
         similarity=settings.near_duplicate_similarity,
         wanted=[check for check in duplicates.CHECKS if getattr(settings.actions, check) != "keep"],
     )
+    return found.among(0, len(held))
 
 
 def _held(ids: pa.Array, held_percent: float) -> npt.NDArray[np.bool_]:

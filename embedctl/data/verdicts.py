@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 
 from embedctl.artifacts.growing import Shard
 from embedctl.data import columns, duplicates
-from embedctl.data.checks.kinds import CHECKS, TIERS
+from embedctl.data.checks.kinds import CHECKS, TIERS, VERDICTS, Verdict
 from embedctl.data.duplicates import Copies
+from embedctl.data.totals import Totals
 from embedctl.settings import ActionSettings
 
 FILE = "verdicts.parquet"
-VERDICTS = ("keep", "flag", "fix", "drop")
 
 _SCHEMA = pa.schema(
     [
@@ -32,7 +32,8 @@ _SCHEMA = pa.schema(
 )
 _NAMES = sorted(check.name for check in CHECKS)
 _SEVERITY = {check.name: check.severity for check in CHECKS}
-_KEEP, _FLAG, _DROP = (VERDICTS.index(name) for name in ("keep", "flag", "drop"))
+_WORDS: list[Verdict] = list(VERDICTS)
+_KEEP, _FLAG, _DROP = _WORDS.index("keep"), _WORDS.index("flag"), _WORDS.index("drop")
 
 
 def findings_of(folder: Path, shard: Shard) -> Path:
@@ -50,12 +51,14 @@ def ids_of(folder: Path, shards: list[Shard]) -> pa.Array:
     return pa.concat_arrays(chunks) if chunks else columns.words([]).cast(pa.large_string())
 
 
-def write(actions: ActionSettings, folder: Path, shards: list[Shard], ids: pa.Array, copies: Copies) -> pa.Table:
-    """Write a group of rows for each part; the columns that a report needs are given back.
+def write(
+    actions: ActionSettings, folder: Path, shards: list[Shard], ids: pa.Array, copies: Copies, totals: Totals
+) -> None:
+    """Write a group of rows for each part, and count them in ``totals``.
 
-    ids: of all records, see :func:`ids_of`; the rows of ``copies`` are counted through all parts
+    ids: of all records, see :func:`ids_of`, and names of what else they may be copies of
+    The rows of ``copies`` are counted through all parts.
     """
-    tables: list[pa.Table] = []
     before = 0
     with pq.ParquetWriter(folder / FILE, _SCHEMA, compression="zstd") as writer:
         for shard in shards:
@@ -64,8 +67,7 @@ def write(actions: ActionSettings, folder: Path, shards: list[Shard], ids: pa.Ar
             batch = _of_part(actions, shard.name, findings, here, ids)
             before += len(findings)
             writer.write_table(pa.Table.from_batches([batch]))
-            tables.append(_for_report(findings, batch))
-    return pa.concat_tables(tables)
+            totals.add(findings, batch)
 
 
 def _of_part(actions: ActionSettings, part: str, findings: pa.Table, copies: Copies, ids: pa.Array) -> pa.RecordBatch:
@@ -73,7 +75,7 @@ def _of_part(actions: ActionSettings, part: str, findings: pa.Table, copies: Cop
     size = len(findings)
     of = np.full(size, -1)
     of[copies.rows] = copies.of
-    verdicts = columns.codes_of(findings.column("verdict"), VERDICTS)
+    verdicts = columns.codes_of(findings.column("verdict"), _WORDS)
     dropped = np.array([getattr(actions, check) == "drop" for check in duplicates.CHECKS])[copies.checks]
     before = verdicts[copies.rows]
     verdicts[copies.rows] = np.where(dropped, _DROP, np.where(before == _KEEP, _FLAG, before))
@@ -82,7 +84,7 @@ def _of_part(actions: ActionSettings, part: str, findings: pa.Table, copies: Cop
     severities[copies.rows] = np.maximum(severities[copies.rows], least)
     arrays = [
         findings.column("id").combine_chunks(),
-        columns.strings_of(verdicts, VERDICTS),
+        columns.strings_of(verdicts, _WORDS),
         _checks(findings.column("checks").combine_chunks(), copies),
         columns.strings_of(severities, TIERS),
         findings.column("characters").combine_chunks(),
@@ -102,10 +104,3 @@ def _checks(found: pa.ListArray, copies: Copies) -> pa.ListArray:
     offsets = np.cumsum([0, *np.bincount(rows, minlength=len(found))], dtype=np.int32)
     ordered = names[np.lexsort((names, rows))]
     return pa.ListArray.from_arrays(columns.numbers(offsets), columns.strings_of(ordered, _NAMES))
-
-
-def _for_report(findings: pa.Table, batch: pa.RecordBatch) -> pa.Table:
-    table = pa.Table.from_batches([batch]).select(["verdict", "severity", "characters"])
-    for name in ("query_characters", "source"):
-        table = table.append_column(findings.schema.field(name), findings.column(name))
-    return table

@@ -15,6 +15,7 @@ from embedctl.artifacts.folder import lock, new_folder, write_file
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.checkpoint import beginning, files, opening
+from embedctl.data.opening import sha256
 from embedctl.errors import DataError
 from embedctl.evaluation.beir import BeirFolder
 from embedctl.evaluation.mteb_tasks import evaluate_tasks
@@ -51,7 +52,7 @@ def recipe_of(settings: EvaluationSettings, compute: ComputeSettings) -> dict[st
     """The settings, and the content of the files that they name, on which the report depends."""
     recipe = settings.model_dump(mode="json", exclude={"similarity_file", "beir_folders"})
     if settings.similarity_file and settings.similarity_file.is_file():
-        (recipe["similarity_sha256"],) = manifest.hash_files([settings.similarity_file]).values()
+        recipe["similarity_sha256"] = sha256(settings.similarity_file, None)
     recipe["beir_sha256"] = [BeirFolder.find(folder).digest for folder in settings.beir_folders]
     return {**recipe, "precision": compute.precision}
 

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from embedctl.data.records import split_of
 from embedctl.settings import TokensSettings
-from embedctl.tokens import chunks
+from embedctl.tokens import boundaries, chunks
 from embedctl.tokens.chunks import Cuts
 from embedctl.tokens.encoding import Encoded, TextEncoder
 from embedctl.tokens.engines import Offsets
@@ -58,41 +58,32 @@ class ChunkRows:
 
     def of(self, records: pa.Table) -> pa.Table:
         """The chunks of some rows of a corpus, in order."""
-        records = records.combine_chunks()
         texts: list[str] = records.column("text").to_pylist()
         encoded = self.encoder.encode(texts)
         cuts = self._cuts(encoded)
-        begins, ends = _spans(cuts, encoded)
-        documents = encoded.documents
-        spans = zip(cuts.text.tolist(), begins.tolist(), ends.tolist(), strict=True)
-        pieces = [documents[n][a:b] for n, a, b in spans]
-        if not self.encoder.spans_hold_white_space:
-            inner = cuts.last < encoded.offsets[cuts.text + 1]
-            pieces = [piece.rstrip() if cut else piece for piece, cut in zip(pieces, inner.tolist(), strict=True)]
-            ends = begins + np.array([len(piece) for piece in pieces], dtype=np.int64)
+        begins, ends = self._spans(cuts, encoded)
         starts, stops = _in_characters(encoded, cuts, begins, ends)
-        inexact = self._inexact(cuts, encoded, pieces)
+        inexact = self._inexact(cuts, encoded, begins, ends)
         input_ids, lengths = self._framed(encoded, cuts, self.frame)
+        splits = self._splits(records.column("id"))
+        self._count(texts, encoded, cuts, lengths, splits, inexact)
         row = pa.array(cuts.text)
-        splits = np.array([split_of(record, self.held_percent) for record in records.column("id").to_pylist()])
-        first = cuts.number == 0
-        self._count(records, cuts, lengths, int((first & (splits == "held")[cuts.text]).sum()), inexact)
         number = pa.array(cuts.number.astype(np.int32))
         record, source, metadata = (_one(records.column(name)).take(row) for name in ("id", "source", "metadata"))
         queries, query_ids = self._queries(_one(records.column("query")))
-        asked = pc.if_else(pa.array(first), row, None)
+        asked = pa.array(cuts.text, mask=cuts.number > 0)
         columns = {
             "id": pc.binary_join_element_wise(record, pc.cast(number, pa.string()), "#"),
             "record": record,
             "chunk": number,
             "start": starts,
             "end": stops,
-            "text": pieces,
+            "text": _strings(encoded, begins, ends),
             "input_ids": input_ids,
             "inexact": inexact,
             "query": queries.take(asked),
             "query_ids": query_ids.take(asked),
-            "split": pa.array(splits).take(row),
+            "split": splits.take(row),
             "source": source,
             "metadata": metadata,
         }
@@ -100,30 +91,58 @@ class ChunkRows:
 
     def _cuts(self, encoded: Encoded) -> Cuts:
         size = self.settings.max_tokens - self.frame.count
-        boundaries = np.zeros(len(encoded.ids), dtype=np.uint8)
-        whole = np.ones(len(encoded.ids), dtype=bool)
+        kinds = np.zeros(len(encoded.ids), dtype=np.uint8)
         if (np.diff(encoded.offsets) > size).any():
-            boundaries = chunks.token_boundaries(encoded.data, encoded.starts)
-            whole = chunks.cuttable(encoded.data, encoded.starts)
-        return chunks.cut(boundaries, encoded.offsets, size=size, overlap=self.settings.overlap_tokens, cuttable=whole)
+            kinds = self.encoder.boundaries(encoded)
+        return chunks.cut(
+            kinds,
+            encoded.offsets,
+            size=size,
+            overlap=self.settings.overlap_tokens,
+            cuttable=lambda token: boundaries.cuttable(encoded.data, encoded.starts, token),
+        )
+
+    def _spans(self, cuts: Cuts, encoded: Encoded) -> tuple[Offsets, Offsets]:
+        """The bytes of ``encoded.data`` that each chunk holds, (K,) and (K,).
+
+        Together they hold all of each record, but for white space at a cut that belongs to no token.
+        """
+        starts = np.append(encoded.starts, 0)
+        bases, sizes = encoded.bases[cuts.text], encoded.sizes[cuts.text]
+        begins = np.where(cuts.number == 0, bases, starts[cuts.first])
+        inner = cuts.last < encoded.offsets[cuts.text + 1]
+        ends = np.where(inner, starts[cuts.last], bases + sizes)
+        if not self.encoder.spans_hold_white_space:
+            rows = np.flatnonzero(inner)
+            spans = zip(begins[rows].tolist(), ends[rows].tolist(), strict=True)
+            ends[rows] = [a + len(encoded.blob[a:b].rstrip()) for a, b in spans]
+        return begins, ends
 
     def _framed(self, encoded: Encoded, cuts: Cuts, frame: Frame) -> tuple[pa.ListArray, npt.NDArray[np.int64]]:
         """The ids of each chunk between the special ones, and their number, (K,)."""
-        prefix, suffix = frame.prefix, frame.suffix
+        kind = self.layout.field("input_ids").type.value_type.to_pandas_dtype()
+        prefix, suffix = (np.array(ids, kind).tobytes() for ids in (frame.prefix, frame.suffix))
         lengths = cuts.last - cuts.first + frame.count
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        taken = np.arange(offsets[-1]) + np.repeat(cuts.first - len(prefix) - offsets[:-1], lengths)
-        ids = encoded.ids.take(taken, mode="clip") if len(encoded.ids) else np.zeros(offsets[-1], np.uint32)
-        for place, number in enumerate(prefix):
-            ids[offsets[:-1] + place] = number
-        for place, number in enumerate(reversed(suffix)):
-            ids[offsets[1:] - 1 - place] = number
-        return self._lists(ids, offsets), lengths
+        ids = encoded.ids.astype(kind, copy=False).data
+        pieces: list[bytes | memoryview] = []
+        for first, last in zip(cuts.first.tolist(), cuts.last.tolist(), strict=True):
+            pieces += prefix, ids[first:last], suffix
+        values = pa.array(np.frombuffer(b"".join(pieces), kind))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), values), lengths
+
+    def _splits(self, ids: pa.ChunkedArray) -> pa.Array:
+        """(N,) on which side each record is."""
+        if not self.held_percent:
+            return pa.repeat("train", len(ids))
+        return pa.array([split_of(record, self.held_percent) for record in ids.to_pylist()], pa.string())
 
     def _queries(self, queries: pa.Array) -> tuple[pa.Array, pa.ListArray]:
         """The queries of N records and their framed ids, cut to the limit; null where there is none."""
-        asked: list[str | None] = [query or None for query in queries.to_pylist()]
-        texts = [query for query in asked if query]
+        if queries.null_count == len(queries):
+            return queries, pa.nulls(len(queries), self.layout.field("query_ids").type)
+        queries = pc.if_else(pc.equal(pc.binary_length(queries), 0), None, queries)
+        texts: list[str] = queries.drop_null().to_pylist()
         encoded = self.encoder.encode(texts)
         room = self.settings.query_max_tokens - self.query_frame.count
         lengths = np.diff(encoded.offsets)
@@ -133,64 +152,66 @@ class ChunkRows:
         whole = np.zeros(len(texts), dtype=np.int64)
         cuts = Cuts(whole, whole, firsts, firsts + np.minimum(lengths, room), whole > 0, whole > 0)
         framed, _ = self._framed(encoded, cuts, self.query_frame)
-        there = np.array([query is not None for query in asked], dtype=bool)
+        there = queries.is_valid().to_numpy(zero_copy_only=False)
         places = pa.array(np.cumsum(there) - 1, mask=~there)
-        return pa.array(asked, pa.string()), framed.take(places)
+        return queries, framed.take(places)
 
-    def _lists(self, ids: npt.NDArray[np.uint32], offsets: Offsets) -> pa.ListArray:
-        kind = self.layout.field("input_ids").type.value_type
-        values = pa.array(ids.astype(kind.to_pandas_dtype(), copy=False))
-        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
-
-    def _inexact(self, cuts: Cuts, encoded: Encoded, pieces: list[bytes]) -> list[str | None]:
+    def _inexact(self, cuts: Cuts, encoded: Encoded, begins: Offsets, ends: Offsets) -> pa.Array:
         """For each chunk why its text alone would not encode to its ids; ``None`` where it does."""
         inside = ~(cuts.begins & cuts.ends)
         doubtful = inside
         if not self.encoder.cuts_between_words_are_exact:
             doubtful = (cuts.first > encoded.offsets[cuts.text]) | (cuts.last < encoded.offsets[cuts.text + 1])
-        reasons: list[str | None] = [None] * len(pieces)
-        rows = np.flatnonzero(doubtful).tolist()
-        alone = self.encoder.encode([pieces[row].decode() for row in rows])
-        for n, row in enumerate(rows):
+        rows = np.flatnonzero(doubtful)
+        if not len(rows):
+            return pa.nulls(len(begins), pa.string())
+        reasons: list[str | None] = [None] * len(begins)
+        spans = zip(begins[rows].tolist(), ends[rows].tolist(), strict=True)
+        alone = self.encoder.encode([encoded.blob[a:b].decode() for a, b in spans])
+        for n, row in enumerate(rows.tolist()):
             ids = alone.ids[alone.offsets[n] : alone.offsets[n + 1]]
             if not np.array_equal(ids, encoded.ids[cuts.first[row] : cuts.last[row]]):
                 reasons[row] = _INSIDE if inside[row] else _OTHERWISE
-        return reasons
+        return pa.array(reasons, pa.string())
 
     def _count(
-        self, records: pa.Table, cuts: Cuts, lengths: npt.NDArray[np.int64], held: int, inexact: list[str | None]
+        self,
+        texts: list[str],
+        encoded: Encoded,
+        cuts: Cuts,
+        lengths: npt.NDArray[np.int64],
+        splits: pa.Array,
+        inexact: pa.Array,
     ) -> None:
         counts = self.counts
-        counts.records += int((cuts.number == 0).sum())
-        counts.held_records += held
+        firsts = cuts.text[cuts.number == 0]
+        counts.records += len(firsts)
+        counts.held_records += pc.sum(pc.equal(splits.take(pa.array(firsts)), "held")).as_py() or 0
         counts.split_records += int((cuts.number == 1).sum())
-        counts.inexact_chunks += len(inexact) - inexact.count(None)
-        counts.characters += int(pc.sum(pc.utf8_length(records.column("text"))).as_py() or 0)
-        counts.bytes += int(pc.sum(pc.binary_length(records.column("text"))).as_py() or 0)
-        counts.lengths.update(
-            dict(zip(*(part.tolist() for part in np.unique(lengths, return_counts=True)), strict=True))
-        )
+        counts.inexact_chunks += len(inexact) - inexact.null_count
+        counts.characters += sum(map(len, texts))
+        counts.bytes += int(encoded.sizes.sum())
+        found, times = np.unique(lengths, return_counts=True)
+        counts.lengths.update(dict(zip(found.tolist(), times.tolist(), strict=True)))
 
 
-def _spans(cuts: Cuts, encoded: Encoded) -> tuple[Offsets, Offsets]:
-    """The bytes of its record that each chunk holds, (K,) and (K,); together they hold all of them."""
-    sizes = np.array([len(document) for document in encoded.documents], dtype=np.int64)
-    starts = np.append(encoded.starts, 0)
-    bases = encoded.bases[cuts.text]
-    begins = np.where(cuts.number == 0, 0, starts[cuts.first] - bases)
-    final = cuts.last == encoded.offsets[cuts.text + 1]
-    return begins, np.where(final, sizes[cuts.text], starts[cuts.last] - bases)
+def _strings(encoded: Encoded, begins: Offsets, ends: Offsets) -> pa.Array:
+    """The texts of spans of ``encoded.data``."""
+    view = memoryview(encoded.blob)
+    held = b"".join([view[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)])
+    offsets = np.concatenate([[0], np.cumsum(ends - begins)]).astype(np.int32)
+    return pa.StringArray.from_buffers(len(begins), pa.py_buffer(offsets), pa.py_buffer(held))
 
 
 def _in_characters(encoded: Encoded, cuts: Cuts, *places: Offsets) -> tuple[Offsets, ...]:
-    """From bytes of the records to characters of them."""
-    first = (encoded.data & 0xC0) != 0x80
-    if first.all():
-        return places
-    before = np.zeros(len(first) + 1, dtype=np.int32)
-    np.cumsum(first, out=before[1:])
+    """From bytes of all records to characters of each."""
     bases = encoded.bases[cuts.text]
-    return tuple((before[bases + place] - before[bases]).astype(np.int64) for place in places)
+    # The bytes with which no character begins.
+    inner = np.flatnonzero((encoded.data & 0xC0) == 0x80)
+    if not len(inner):
+        return tuple(place - bases for place in places)
+    before = np.searchsorted(inner, bases)
+    return tuple(place - bases - (np.searchsorted(inner, place) - before) for place in places)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import JsonValue
 from tokenizers import Tokenizer
 
-from embedctl.artifacts import growing
+from embedctl.artifacts import manifest
 from embedctl.artifacts.growing import Shard
 from embedctl.settings import TokensSettings
 from embedctl.tokens import engines, published, shards, tokenizer
@@ -51,7 +51,7 @@ class Work:
 
 
 def make_shard(work: Work) -> Shard:
-    """Write ``work.to/NAME.arrow`` and make it durable. The bytes depend on ``work.key`` alone."""
+    """Write ``work.to/NAME.arrow``, for the caller to make durable. The bytes depend on ``work.key`` alone."""
     engines.quiet_threads()
     table = _read(work)
     loaded, encoder = _tools(work.tokenizer, work.vocabulary)
@@ -65,7 +65,7 @@ def make_shard(work: Work) -> Shard:
     path = work.to / f"{work.name}.arrow"
     shards.write_part(path, pa.concat_tables([maker.layout.empty_table(), *batches]))
     facts: dict[str, JsonValue] = {**counts.facts(), "engine": encoder.engine.name, "part": work.source}
-    return Shard(name=work.name, key=work.key, files={path.name: growing.entry_of(path)}, facts=facts)
+    return Shard(name=work.name, key=work.key, files={path.name: manifest.entry_of(path)}, facts=facts)
 
 
 def _read(work: Work) -> pa.Table:

@@ -7,15 +7,14 @@ by one, and taken over as long as they would come out the same.
 import hashlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from pydantic import JsonValue
 
 from embedctl.artifacts import growing, manifest
-from embedctl.artifacts.folder import lock, write_file
+from embedctl.artifacts.folder import lock, sync, write_file
 from embedctl.artifacts.growing import GrowingFolder, Shard, growing_folder
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
@@ -23,19 +22,20 @@ from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.data import validation
 from embedctl.data.corpus import parts_of, read_part
 from embedctl.data.records import Record, split_of
-from embedctl.data.report import describe
 from embedctl.errors import ArtifactError, DataError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import TokensSettings
-from embedctl.tokens import published, shards, tokenizer
+from embedctl.tokens import chunks, figures, published, shards, tokenizer
 from embedctl.tokens import shard as sharding
-from embedctl.workers import cores, spread
+from embedctl.workers import Crew, cores
 
 _log = logging.getLogger(__name__)
 
 # A vocabulary does not get better beyond so much text, and learning it takes a second for every few of these MB.
 _VOCABULARY_CHARACTERS = 100e6
 _VOCABULARY = "vocabulary"
+# The settings that a vocabulary depends on.
+_LEARNT_BY = ("algorithm", "vocabulary_size", "lowercase", "held_percent")
 
 
 def tokenize(
@@ -52,6 +52,15 @@ def tokenize(
     held_percent:   share of the records marked ``held``, by a hash of the id
     new_vocabulary: learn a vocabulary anew, even if the corpus has only grown since
     """
+    with Crew(min(processes or cores(), len(parts_of(layout.corpus))), sharding.__name__) as crew:
+        if settings.tokenizer is not None and not layout.tokens.exists():
+            crew.start()
+        return _tokenize(settings, layout, held_percent, crew, new_vocabulary=new_vocabulary, watch=watch)
+
+
+def _tokenize(
+    settings: TokensSettings, layout: Layout, held_percent: float, crew: Crew, *, new_vocabulary: bool, watch: Watch
+) -> Outcome:
     corpus = manifest.read_verified(layout.corpus, "corpus")
     judged = manifest.read_verified(layout.validation, "validation")
     parents = {"corpus": corpus.content_id, "validation": judged.content_id}
@@ -64,15 +73,16 @@ def tokenize(
     with lock(layout.lock(layout.tokens)):
         found = None if new_vocabulary else up_to_date(layout.tokens, "tokens", identity)
         if found:
+            growing.tidy(layout.tokens)
             return found
         with growing_folder(layout.tokens, identity) as folder:
             job = _Job(settings, layout, held_percent, corpus, judged, folder, recipe)
             job.tokenizer(new=new_vocabulary, watch=watch)
             began = time.monotonic()
-            made_now = job.shards(watch, processes)
+            made_now = job.shards(crew, watch)
             seconds = time.monotonic() - began
             known = folder.finish(sorted(folder.shards))
-            facts = job.facts()
+            facts = figures.facts([*folder.shards.values()], vocabulary=_VOCABULARY)
             made = manifest.write(folder.path, "tokens", parents=parents, settings=recipe, facts=facts, known=known)
     if facts["cut_queries"]:
         _log.warning(
@@ -80,13 +90,14 @@ def tokenize(
             f"{facts['cut_queries']:,}",
             f"{facts['queries']:,}",
         )
-    return Outcome(layout.tokens, made, made=True, measured=_measured(made_now, seconds))
+    return Outcome(layout.tokens, made, made=True, measured=figures.measured(made_now, seconds, crew))
 
 
 def recipe_of(settings: TokensSettings, held_percent: float) -> dict[str, JsonValue]:
     """The settings on which the tokens depend."""
     recipe: dict[str, JsonValue] = settings.model_dump(mode="json", exclude={"tokenizer"})
     recipe["held_percent"] = held_percent
+    recipe["cutting"] = chunks.FORMAT
     if settings.tokenizer is not None:
         recipe["tokenizer_sha256"] = published.digest_of(settings.tokenizer)
         for unused in ("algorithm", "vocabulary_size", "lowercase"):
@@ -122,74 +133,42 @@ class _Job:
             return
         kept = None if new or self.settings.tokenizer else self._still_good()
         if self.settings.tokenizer is not None:
-            content = published.load(self.settings.tokenizer).to_str(pretty=True)
+            used = published.load(self.settings.tokenizer)
         elif kept is not None:
-            content = kept
+            used = published.parse(kept, str(self.layout.tokens / shards.TOKENIZER))
             _log.warning("the corpus has grown; its vocabulary stays (embedctl data tokenize --new-vocabulary)")
         else:
-            content = tokenizer.train(lambda: self._training_texts(watch), self.settings).to_str(pretty=True)
-        write_file(path, (content + "\n").encode())
+            used = tokenizer.train(lambda: self._training_texts(watch), self.settings)
+        write_file(path, kept or (used.to_str(pretty=True) + "\n").encode())
         files = {path.name: manifest.entry_of(path)}
-        self.folder.commit(Shard(name=_VOCABULARY, key=key, files=files))
+        self.folder.commit(Shard(name=_VOCABULARY, key=key, files=files, facts={"size": used.get_vocab_size()}))
 
-    def shards(self, watch: Watch, processes: int | None) -> list[Shard]:
+    def shards(self, crew: Crew, watch: Watch) -> list[Shard]:
         """Make every shard that is not there; those that were made."""
         path = self.folder.path / shards.TOKENIZER
         vocabulary = manifest.entry_of(path).sha256
-        due: list[sharding.Work] = []
-        done = 0
-        for part in self.parts:
-            work = self._work(part, path, vocabulary)
-            ready = self.folder.take(work.name, work.key)
-            if ready is None:
-                due.append(work)
-            else:
-                done += _number(ready, "bytes")
-        total = self._bytes()
+        rows = {part.name: figures.number(part, "records") for part in growing.read_shards(self.layout.corpus)}
+        works = [self._work(part, path, vocabulary) for part in self.parts]
+        due = [work for work in works if self.folder.take(work.name, work.key) is None]
+        total = sum(rows.values())
+        done = total - sum(rows[work.name] for work in due)
         made: list[Shard] = []
-        watch(Tick(done, total, "bytes"))
-        for _, shard in spread(sharding.make_shard, due, processes=processes):
+        watch(Tick(done, total, "records"))
+        began = time.monotonic()
+        for work, shard in crew.spread(sharding.make_shard, due):
+            # Here, as a worker that waits for the disk does nothing else.
+            for file in shard.files:
+                sync(self.folder.path / file)
             made.append(self.folder.commit(shard))
-            done += _number(shard, "bytes")
-            watch(Tick(done, total, "bytes"))
-        if not any(_number(shard, "records") for shard in self.folder.shards.values()):
+            done += rows[work.name]
+            rate = sum(figures.number(shard, "bytes") for shard in made) / 1e6 / (time.monotonic() - began)
+            watch(Tick(done, total, "records", {"rate": f"{rate:,.1f} MB/s"}))
+        if not any(figures.number(shard, "records") for shard in self.folder.shards.values()):
             raise DataError(
                 "validation left no record to tokenize",
                 hint="see the report of `embedctl data validate`, or relax [validation]",
             )
         return made
-
-    def facts(self) -> dict[str, JsonValue]:
-        """What all shards hold together."""
-        parts = [shard for shard in self.folder.shards.values() if shard.name != _VOCABULARY]
-        totals: dict[str, JsonValue] = {
-            name: sum(_number(shard, name) for shard in parts)
-            for name in (
-                "records",
-                "held_records",
-                "split_records",
-                "queries",
-                "cut_queries",
-                "inexact_chunks",
-                "characters",
-                "bytes",
-            )
-        }
-        lengths = Counter[int]()
-        for shard in parts:
-            lengths.update(_lengths(shard))
-        every = np.repeat(np.array(list(lengths), np.int64), list(lengths.values()))
-        tokens = int(every.sum())
-        used = published.load(self.folder.path / shards.TOKENIZER)
-        return {
-            **totals,
-            "chunks": len(every),
-            "tokens": tokens,
-            "tokens_per_character": round(tokens / max(int(str(totals["characters"])), 1), 4),
-            "vocabulary": used.get_vocab_size(),
-            "length_tokens": {**describe(every), "histogram": _histogram(lengths)},
-            "engines": [*sorted({str(shard.facts["engine"]) for shard in parts})],
-        }
 
     def _work(self, part: Path, path: Path, vocabulary: str) -> sharding.Work:
         dropped = self.dropped.get(part.stem, ())
@@ -217,19 +196,19 @@ class _Job:
             mended=mended,
         )
 
-    def _still_good(self) -> str | None:
+    def _still_good(self) -> bytes | None:
         """The vocabulary of the tokens at hand, if most of what it was learnt from is still in the corpus."""
         try:
             found = manifest.find(self.layout.tokens, "tokens")
         except ArtifactError:
             return None
-        if found is None or found.settings != self.recipe:
+        if found is None or any(found.settings.get(name) != self.recipe.get(name) for name in _LEARNT_BY):
             return None
         here = {entry.sha256 for entry in self.corpus.files.values()}
         parts = [shard.facts.get("part") for shard in growing.read_shards(self.layout.tokens) if "part" in shard.facts]
         if not parts or 2 * sum(part in here for part in parts) < len(parts):
             return None
-        return (self.layout.tokens / shards.TOKENIZER).read_text(encoding="utf-8").removesuffix("\n")
+        return (self.layout.tokens / shards.TOKENIZER).read_bytes()
 
     def _training_texts(self, watch: Watch) -> Iterator[str]:
         # The vocabulary is learnt from the training split alone, so that held text stays unseen.
@@ -247,50 +226,6 @@ class _Job:
             dropped = set(self.dropped.get(part.stem, ()))
             yield from (r for row, r in enumerate(read_part(part)) if row not in dropped)
 
-    def _bytes(self) -> int:
-        sources = self.corpus.facts.get("sources")
-        each: Iterable[JsonValue] = sources.values() if isinstance(sources, dict) else ()
-        return sum(int(str(source.get("bytes", 0))) for source in each if isinstance(source, dict))
-
 
 def _drawn(record_id: str, percent: float) -> bool:
     return split_of(f"vocabulary/{record_id}", percent) == "held"
-
-
-def _number(shard: Shard, fact: str) -> int:
-    value = shard.facts.get(fact, 0)
-    return value if isinstance(value, int) else 0
-
-
-def _lengths(shard: Shard) -> Counter[int]:
-    """The chunks of a shard by their number of tokens."""
-    pairs = shard.facts["lengths"]
-    assert isinstance(pairs, list)
-    return Counter({int(str(pair[0])): int(str(pair[1])) for pair in pairs if isinstance(pair, list)})
-
-
-def _histogram(lengths: Counter[int]) -> list[JsonValue]:
-    """Chunks by length, in sixteen equal bins up to the longest."""
-    longest = max(lengths, default=0)
-    width = max(-(-longest // 16), 1)
-    counts = Counter[int]()
-    for length, count in lengths.items():
-        counts[(length - 1) // width] += count
-    return [
-        {"from": n * width + 1, "to": (n + 1) * width + 1, "chunks": counts[n]}
-        for n in range(max(counts, default=-1) + 1)
-    ]
-
-
-def _measured(made: list[Shard], seconds: float) -> dict[str, JsonValue]:
-    """How fast it went; not in the manifest, which says the same whenever it is made."""
-    if not made:
-        return {}
-    size = sum(_number(shard, "bytes") for shard in made)
-    tokens = sum(length * count for shard in made for length, count in _lengths(shard).items())
-    return {
-        "megabytes_per_second": round(size / 1e6 / seconds, 1),
-        "tokens_per_second": round(tokens / seconds),
-        "processes": min(cores(), len(made)),
-        "seconds": round(seconds, 2),
-    }

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-import torch
-
 from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import lock, write_file
 from embedctl.artifacts.layout import Layout

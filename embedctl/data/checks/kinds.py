@@ -1,10 +1,14 @@
-"""What can be found in a text: the checks, in the order of ``validation.actions``."""
+"""What can be found in a text, the checks in the order of ``validation.actions``; and what can become of it."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Tier = Literal["info", "low", "medium", "high", "critical"]
 TIERS: tuple[Tier, ...] = ("info", "low", "medium", "high", "critical")
+
+Verdict = Literal["keep", "flag", "fix", "drop"]
+# Each with the word by which the records that it was given to are counted.
+VERDICTS: dict[Verdict, str] = {"keep": "kept", "flag": "flagged", "fix": "fixed", "drop": "dropped"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ PERSONAL = Check("personal_data", "low", "an e-mail or IP address, a card, accou
 REPETITION = Check("repetition", "low", "mostly the same lines, words or character again")
 DUPLICATE = Check("duplicate", "low", "the same text and query as an earlier record")
 NEAR_DUPLICATE = Check("near_duplicate", "low", "nearly the same text as an earlier record")
-HELD = Check("held_text_in_training", "medium", "a training record whose text or query is held out too")
+HELD = Check("held_text_in_training", "medium", "a training record whose text or query is held out for evaluation")
 
 CHECKS: tuple[Check, ...] = (
     EMPTY, TOO_SHORT, TOO_LONG, INVALID_ENCODING, NUL, CONTROL, INVISIBLE, BIDI, HOMOGLYPHS, MOJIBAKE,

@@ -1,0 +1,45 @@
+"""Work in several processes: everything once, failures told, nothing left running."""
+
+import multiprocessing
+import operator
+import os
+import signal
+
+import pytest
+
+from embedctl.workers import Crew, spread
+
+
+def test_every_task_is_done_once_whoever_does_it():
+    tasks = [*range(-20, 20)]
+
+    for processes in (1, 2):
+        done = dict(spread(abs, tasks, processes=processes))
+        assert done == {task: abs(task) for task in tasks}
+
+
+def test_a_crew_that_has_started_does_what_it_is_given_elsewhere():
+    with Crew(2, "os") as crew:
+        crew.start()
+        [(task, pid)] = crew.spread(operator.methodcaller("__call__"), [os.getpid])
+
+        assert (task, pid != os.getpid()) == (os.getpid, True)
+    assert not multiprocessing.active_children()
+
+
+def test_a_failure_is_raised_and_leaves_no_process():
+    with pytest.raises(TypeError, match="bad operand"):
+        [*spread(abs, [1, "two", 3, 4], processes=2)]  # type: ignore[list-item]
+
+    assert not multiprocessing.active_children()
+
+
+def test_ctrl_c_is_left_to_the_parent():
+    with Crew(2, "os") as crew:
+        crew.start()
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGINT)
+        done = dict(crew.spread(abs, [-1, -2, -3]))
+
+    assert done == {-1: 1, -2: 2, -3: 3}
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
