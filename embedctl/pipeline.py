@@ -106,7 +106,14 @@ def stages(loaded: Loaded) -> list[Stage]:
             lambda: tokenization.recipe_of(tokens(), held),
             lambda watch: tokenization.tokenize(tokens(), layout, held_percent=held, watch=watch),
         ),
-        Stage("train", "checkpoint", layout.checkpoints, ("tokens",), lambda: starting.recipe_of(settings), make_run),
+        Stage(
+            "train",
+            "checkpoint",
+            layout.checkpoints,
+            ("tokens",),
+            lambda: starting.recipe_of(settings, layout),
+            make_run,
+        ),
         Stage(
             "eval",
             "evaluation",

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from embedctl.checkpoint import beginning
+from embedctl.checkpoint import beginning, files
 from embedctl.loading import Loaded
+from embedctl.mining.negatives import Negatives
 from embedctl.model.objective import info_nce
 from embedctl.settings import TrainingSettings
 from embedctl.tokens.shards import TokenTable
@@ -22,7 +24,7 @@ from embedctl.training.masks import MaskStream, held_batch
 from embedctl.training.pairs import PairBatch, PairStream
 from embedctl.training.ranks import Ranks
 from embedctl.training.trainee import Trainee
-from tests.conftest import prepare
+from tests.conftest import options, prepare, tiny, train
 
 Gradients = dict[str, torch.Tensor]
 ALONE = Ranks()
@@ -168,6 +170,25 @@ def restored(batch, number: int) -> tuple[int, ...]:
     return tuple(text.tolist())
 
 
+def test_mined_passages_are_part_of_every_batch():
+    from embedctl.mining.negatives import mine
+
+    first = prepare("project.run=first")
+    train(first, max_steps=2)
+    mine(first.settings.compute, first.layout, per_query=3)
+    hard = tiny("training.hard_negatives=2", "training.chunk_pairs=3")
+    table = TokenTable(hard.layout.tokens)
+    mined = Negatives(hard.layout.negatives, tokens=table.manifest.content_id)
+
+    batch = PairStream(table, hard.settings.training, seed=0, mined=mined).batch(0)
+    train(hard, max_steps=2)
+
+    wanted = sum(min(2, len(mined.of(record))) for record in range(table.records) if not table.held[record])
+    assert 0 < len(batch.negatives) <= 2 * len(batch.queries)
+    assert wanted > len(batch.negatives)
+    assert files.head(hard.layout.checkpoints).manifest.settings["negatives"] == mined.manifest.content_id
+
+
 _OVER_PROCESSES = """
 import sys
 import torch
@@ -223,12 +244,8 @@ def test_two_processes_have_the_gradients_of_one(settings: tuple[str, ...]):
 
 
 def test_torchrun_trains_and_resumes_and_one_process_writes():
-    import os
-
     loaded = prepare("compute.precision=fp32")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-    from tests.conftest import options, train
-
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, "-m", "embedctl", *options("compute.precision=fp32"), "train"]
     for more in (["--max-steps", "3"], ["--resume", "--max-steps", "6"]):
@@ -245,7 +262,5 @@ def test_torchrun_trains_and_resumes_and_one_process_writes():
 
 
 def run_script(command: list[str], environment: dict[str, str]) -> None:
-    import os
-
     made = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr[-2000:]

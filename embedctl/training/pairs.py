@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedctl.errors import DataError
+from embedctl.mining.negatives import Negatives
 from embedctl.settings import TrainingSettings
 from embedctl.tokens.shards import Ids, TokenTable
 
@@ -70,10 +71,13 @@ class PairStream:
     cloze (Lee et al. 2019, arXiv:1906.00300).
     """
 
-    def __init__(self, table: TokenTable, settings: TrainingSettings, *, seed: int) -> None:
+    def __init__(
+        self, table: TokenTable, settings: TrainingSettings, *, seed: int, mined: Negatives | None = None
+    ) -> None:
+        """mined: chunks that seem to answer a record's query and do not"""
         self._table = table
         self._crop_share = settings.crop_share
-        self._seed = seed
+        self._seed, self._mined, self._hard = seed, mined, settings.hard_negatives
         trained = ~table.held
         frame = table.frame.count
         longest = np.maximum.reduceat(table.lengths, table.record_starts[:-1])
@@ -102,8 +106,14 @@ class PairStream:
         epoch, row = divmod(number, self.batches_per_epoch)
         drawn = self._epoch(epoch)
         chosen = drawn.order[row * self._batch : (row + 1) * self._batch]
-        pairs = [self._pair(int(self._records[i]), drawn.draws[i]) for i in chosen]
-        return PairBatch([query for query, _ in pairs], [passage for _, passage in pairs])
+        records = [int(self._records[i]) for i in chosen]
+        pairs = [self._pair(record, drawn.draws[i]) for record, i in zip(records, chosen, strict=True)]
+        negatives = [self._table.passage(int(row)) for record in records for row in self._mined_for(record)]
+        return PairBatch([query for query, _ in pairs], [passage for _, passage in pairs], negatives)
+
+    def _mined_for(self, record: int) -> npt.NDArray[np.int64]:
+        """The hardest ``hard_negatives`` of a record; where fewer were found, those."""
+        return np.zeros(0, np.int64) if self._mined is None else self._mined.of(record)[: self._hard]
 
     def _draw(self, epoch: int) -> _Epoch:
         generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))

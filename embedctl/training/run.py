@@ -13,6 +13,7 @@ from embedctl.artifacts.outcome import Outcome
 from embedctl.checkpoint import beginning, files, retention
 from embedctl.checkpoint.files import Checkpoint
 from embedctl.errors import DivergedError, Interrupted
+from embedctl.mining.negatives import Negatives
 from embedctl.model.encoder import Encoder
 from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.progress import Watch, unwatched
@@ -23,7 +24,7 @@ from embedctl.training import curves, loop, schedule, starting, state
 from embedctl.training.average import Average
 from embedctl.training.judging import Judge
 from embedctl.training.laying import Layer
-from embedctl.training.loop import Parts, Step
+from embedctl.training.loop import Parts, Step, Stream
 from embedctl.training.masks import MaskStream
 from embedctl.training.optimizer import make_optimizers
 from embedctl.training.pairs import PairStream
@@ -59,7 +60,7 @@ def train(
     part of each batch, and the first one does the writing.
     """
     tokens = manifest.read(layout.tokens, "tokens")
-    identity = starting.identity_of(settings, tokens.content_id)
+    identity = starting.identity_of(settings, layout, tokens.content_id)
     with joined() as ranks, lock(layout.lock(layout.run_folder)) if ranks.is_first else nullcontext():
         done = start = None
         if ranks.is_first:
@@ -91,8 +92,7 @@ class _Run:
         training, seed = settings.training, settings.project.seed
         self._device = pick_device(settings.compute.device)
         self._dtype = pick_dtype(settings.compute.precision, self._device)
-        stream = MaskStream if training.objective == "mlm" else PairStream
-        self._stream = stream(table, training, seed=seed)
+        self._stream = _stream(settings, layout, table)
         encoder = beginning.begin(settings.model, table, seed=seed).to(self._device)
         trainee = Trainee(encoder, training, seed=seed).to(self._device)
         self._parts = Parts(
@@ -104,7 +104,7 @@ class _Run:
         )
         self._peak = schedule.peak_rate(training, fresh=not settings.model.init_from)
         self._judge = Judge.of(settings, table, self._dtype)
-        self.recipe = starting.recipe_of(settings)
+        self.recipe = starting.recipe_of(settings, layout)
         self._saved = start
         self.after = start.step if start else 0
         self._counters = Counters()
@@ -255,6 +255,14 @@ class _Run:
         )
         for old in retention.doomed_of(self._layout.checkpoints, self._settings.checkpoint, self._settings.metric):
             retention.remove(old)
+
+
+def _stream(settings: Settings, layout: Layout, table: TokenTable) -> Stream:
+    training, seed = settings.training, settings.project.seed
+    if training.objective == "mlm":
+        return MaskStream(table, training, seed=seed)
+    mined = Negatives(layout.negatives, tokens=table.manifest.content_id) if training.hard_negatives else None
+    return PairStream(table, training, seed=seed, mined=mined)
 
 
 def _due(number: int, every: int) -> bool:

@@ -19,14 +19,16 @@ _log = logging.getLogger(__name__)
 _WATCHING = {"log_every_steps", "evaluate_every_steps", "tensorboard", "wandb_project", "chunk_pairs", "compile"}
 
 
-def recipe_of(settings: Settings) -> dict[str, JsonValue]:
-    """The settings on which the weights depend."""
+def recipe_of(settings: Settings, layout: Layout) -> dict[str, JsonValue]:
+    """The settings, and what they name, on which the weights depend."""
+    hard = settings.training.hard_negatives
     watching = _WATCHING - {"evaluate_every_steps"} if settings.training.patience else _WATCHING
     return {
         "model": {**settings.model.model_dump(mode="json"), "origin": origin_of(settings.model)},
         "training": settings.training.model_dump(mode="json", exclude=watching),
         "precision": settings.compute.precision,
         "seed": settings.project.seed,
+        "negatives": manifest.read(layout.negatives, "negatives").content_id if hard else None,
     }
 
 
@@ -37,8 +39,8 @@ def finished(layout: Layout, identity: str) -> Checkpoint | None:
     return done[-1] if done else None
 
 
-def identity_of(settings: Settings, tokens_id: str) -> str:
-    return manifest.fingerprint("checkpoint", {"tokens": tokens_id}, recipe_of(settings))
+def identity_of(settings: Settings, layout: Layout, tokens_id: str) -> str:
+    return manifest.fingerprint("checkpoint", {"tokens": tokens_id}, recipe_of(settings, layout))
 
 
 def starting_point(
@@ -52,7 +54,7 @@ def starting_point(
                 f"no run to resume at {layout.run_folder}", hint="run `embedctl train` without --resume"
             )
         start = files.newest_good(layout.checkpoints)
-        _refuse_other(settings, start, tokens_id)
+        _refuse_other(settings, layout, start, tokens_id)
         return start
     if exists:
         head = files.head(layout.checkpoints)
@@ -65,8 +67,8 @@ def starting_point(
     return None
 
 
-def _refuse_other(settings: Settings, start: Checkpoint, tokens_id: str) -> None:
-    why = manifest.difference(start.manifest, {"tokens": tokens_id}, recipe_of(settings))
+def _refuse_other(settings: Settings, layout: Layout, start: Checkpoint, tokens_id: str) -> None:
+    why = manifest.difference(start.manifest, {"tokens": tokens_id}, recipe_of(settings, layout))
     if why:
         raise ArtifactError(
             f"the checkpoint at step {start.step} was made otherwise: {why}",
