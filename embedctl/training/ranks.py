@@ -5,6 +5,7 @@ all queries, and the sums of their gradients; so they compute what one process w
 """
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from embedctl.errors import ConfigError
+
+_LEAVING = "embedctl/leaving"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +84,16 @@ def joined() -> Iterator[Ranks]:
     dist.init_process_group("nccl" if gpu else "gloo")
     try:
         yield Ranks(dist.get_rank(), size)
+        _wait_for_all(size)
     finally:
         dist.destroy_process_group()
+
+
+def _wait_for_all(size: int) -> None:
+    """Leave together: gloo aborts a process whose last exchange is still under way when another hangs up."""
+    store = torch.distributed.TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, wait_for_workers=False
+    )
+    store.add(_LEAVING, 1)
+    while store.add(_LEAVING, 0) < size:
+        time.sleep(0.01)
