@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from embedctl.checkpoint import files
 from embedctl.evaluation import retrieval
 from embedctl.evaluation.bm25 import Bm25
 from embedctl.evaluation.metrics import ranks_of, retrieval_metrics, spearman
@@ -75,6 +78,25 @@ def test_the_best_chunk_of_a_record_counts_and_bm25_reads_the_whole_text():
     scores = np.zeros((1, len(task.rows)))
     scores[0, task.firsts[5] + 1] = 1.0
     assert retrieval._ranks(scores, task, np.array([5])).tolist() == [0]
+
+
+def test_the_length_of_a_vector_does_not_count(monkeypatch: pytest.MonkeyPatch):
+    loaded = prepare()
+    train(loaded, max_steps=4)
+    table, settings = TokenTable(loaded.layout.tokens), EvaluationSettings()
+    encoder = files.load_model(files.head(loaded.layout.checkpoints), torch.device("cpu")).encoder
+    task = retrieval.held_task(table, settings, seed=0)
+    assert task is not None
+    before = retrieval.evaluate_model(encoder, table, task, settings, dtype=torch.float32)
+    real = retrieval.encode
+
+    def stretched(*given: Any, **more: Any) -> Any:
+        vectors = real(*given, **more)
+        return vectors * np.random.default_rng(0).choice([0.5, 2, 8], (len(vectors), 1)).astype(np.float32)
+
+    monkeypatch.setattr(retrieval, "encode", stretched)
+
+    assert retrieval.evaluate_model(encoder, table, task, settings, dtype=torch.float32) == before
 
 
 def test_a_limit_keeps_every_answer_among_the_searched():

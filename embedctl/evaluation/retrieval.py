@@ -10,6 +10,7 @@ from embedctl.evaluation.bm25 import Bm25
 from embedctl.evaluation.metrics import Floats, Ranks, ranks_of, retrieval_metrics
 from embedctl.model.encoder import Encoder
 from embedctl.model.encoding import encode
+from embedctl.model.nearest import unit
 from embedctl.progress import Watch, unwatched
 from embedctl.settings import EvaluationSettings
 from embedctl.tokens.shards import Ids, TokenTable
@@ -70,9 +71,9 @@ def evaluate_model(
     dtype: torch.dtype,
     watch: Watch = unwatched,
 ) -> dict[str, float]:
-    """recall@k, nDCG@10 and MRR of the encoder; exact search, with memory for 256 queries' scores at a time."""
-    passages = encode(encoder, [table.passage(int(row)) for row in task.rows], dtype=dtype, watch=watch)
-    queries = encode(encoder, task.queries, dtype=dtype)
+    """recall@k, nDCG@10 and MRR by the cosine; exact search, with memory for 256 queries' scores at a time."""
+    passages = unit(encode(encoder, [table.passage(int(row)) for row in task.rows], dtype=dtype, watch=watch))
+    queries = unit(encode(encoder, task.queries, dtype=dtype))
     found: list[Ranks] = []
     for first in range(0, len(queries), _QUERIES_AT_A_TIME):
         some = slice(first, first + _QUERIES_AT_A_TIME)
