@@ -8,6 +8,8 @@ import sys
 ENVIRONMENT = {
     # Threads that wait by spinning make training nine times slower when anything else runs on the machine.
     "OMP_WAIT_POLICY": "PASSIVE",
+    # A moment of spinning, though, saves a tenth of a step in waking them up.
+    "GOMP_SPINCOUNT": "2000",
     # oneDNN keeps a compiled kernel for every shape it meets; batches of flat tokens are all of another shape.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     "TOKENIZERS_PARALLELISM": "true",

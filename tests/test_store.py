@@ -158,7 +158,7 @@ def test_search_equals_exact_search():
     ids, values = vectors(loaded)
     model = files.load_model(files.head(loaded.layout.checkpoints), torch.device("cpu"))
     text = "what sings near river?"
-    asked = np.array(encode_query(model.tokenizer, text, model.frame, 24), dtype=np.uint32)
+    asked = np.array(encode_query(model.tokenizer, text, model.query_frame, 24), dtype=np.uint32)
     scores = values @ encode(model.encoder, [asked], dtype=torch.float32)[0]
 
     settings = loaded.settings

@@ -12,6 +12,10 @@ from embedctl.model.shape import Shape
 _SHEETS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
 
 
+# Long enough for a moment in which nobody else computes.
+_MEASURED_SECONDS = 0.3
+
+
 def training_flops(shape: Shape, lengths: Sequence[int]) -> float:
     """Floating-point operations of forward and backward (twice the forward) for texts of so many tokens."""
     up = 2 if shape.layout == "modernbert" else 1
@@ -34,8 +38,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
         dtype = torch.float32  # no processor is meant to compute in it, and none is measured
     size = 4096 if device.type == "cuda" else 1024
     one, other = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(5):
+    best, until = float("inf"), time.perf_counter() + _MEASURED_SECONDS
+    while time.perf_counter() < until:
         started = time.perf_counter()
         (one @ other)[0, 0].item()
         best = min(best, time.perf_counter() - started)

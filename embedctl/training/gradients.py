@@ -59,7 +59,7 @@ def accumulate_masks(trainee: Trainee, laid: Laid, *, share: float, dtype: torch
     """The same for hidden words: the mean over those of the whole batch, a piece at a time."""
     batch = laid.batch
     assert isinstance(batch, MaskBatch)
-    words = sum(map(len, batch.answers))
+    words = max(1, sum(map(len, batch.answers)))
     total = next(trainee.parameters()).new_zeros(())
     for (piece,) in laid.chunks:
         members = [laid.places[i] for i in piece.members]
@@ -71,7 +71,7 @@ def accumulate_masks(trainee: Trainee, laid: Laid, *, share: float, dtype: torch
 
 def loss_of_masks(trainee: Trainee, encoder: Encoder, batch: MaskBatch, *, dtype: torch.dtype) -> float:
     """The loss alone, in nats, of ``encoder`` with the head of ``trainee``."""
-    words = sum(map(len, batch.answers))
+    words = max(1, sum(map(len, batch.answers)))
     with torch.inference_mode():
         return sum(
             float(_guess(trainee, encoder, batch, piece, list(piece.members), dtype)) / words
