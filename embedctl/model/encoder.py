@@ -77,23 +77,30 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(block(shape, number) for number in range(shape.layers))
         self.final_norm = nn.LayerNorm(shape.dim, eps=shape.norm_epsilon, bias=False) if modern else None
 
-    def forward(self, batch: FlatBatch, dtype: torch.dtype = torch.float32) -> Tensor:
+    def forward(
+        self, batch: FlatBatch, dtype: torch.dtype = torch.float32, embedded_TD: Tensor | None = None
+    ) -> Tensor:
         """Vectors, float32 (B, D), in the order in which the texts were given.
 
-        dtype: of the arithmetic between the embeddings and the pooling; weights stay as they are
+        dtype:       of the arithmetic between the embeddings and the pooling; weights stay as they are
+        embedded_TD: what :meth:`embedded` gives for the batch, where it is known already
         """
-        pooled_BD = self._pool(self.hidden(batch, dtype), batch.lengths_B)
+        pooled_BD = self._pool(self.hidden(batch, dtype, embedded_TD), batch.lengths_B)
         if self.shape.normalize:
             pooled_BD = F.normalize(pooled_BD, dim=-1)
         return pooled_BD.index_select(0, batch.back_B)
 
-    def hidden(self, batch: FlatBatch, dtype: torch.dtype = torch.float32) -> Tensor:
+    def embedded(self, ids_T: Tensor, positions_T: Tensor) -> Tensor:
+        """The embeddings of tokens, (T, D), before any norm."""
+        words_TD: Tensor = self.words(ids_T)
+        return words_TD if self.positions is None else words_TD + self.positions(positions_T)
+
+    def hidden(self, batch: FlatBatch, dtype: torch.dtype = torch.float32, embedded_TD: Tensor | None = None) -> Tensor:
         """The last hidden state of every token, (T, D), texts in ``batch.order``."""
-        embedded_TD: Tensor = self.words(batch.ids_T)
+        if embedded_TD is None:
+            embedded_TD = self.embedded(batch.ids_T, batch.positions_T)
         turns: list[Angles] = []
-        if self.positions is not None:
-            embedded_TD = embedded_TD + self.positions(batch.positions_T)
-        else:
+        if self.positions is None:
             width = self.shape.dim // self.shape.heads
             thetas = (self.shape.theta, self.shape.local_theta)
             turns = [angles(batch.positions_T, batch.longest, width=width, theta=theta) for theta in thetas]

@@ -127,7 +127,11 @@ def _step(
     trainee = parts.trainee
     ranks.sum_gradients(trainee)
     parts.scale.take_out(trainee)
-    norm = nn.utils.clip_grad_norm_(trainee.parameters(), settings.clip_norm or math.inf).item()
+    weights = [weight for weight in trainee.parameters() if weight.grad is not None]
+    total = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    norm = total.item()
+    if settings.clip_norm and norm > settings.clip_norm:
+        nn.utils.clip_grads_with_norm_(weights, settings.clip_norm, total)
     done = math.isfinite(loss) and math.isfinite(norm)
     if done:
         for optimizer in parts.optimizers:
