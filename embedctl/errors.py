@@ -114,3 +114,13 @@ def stopping_signals() -> list[signal.Signals]:
     """The signals that ask a command to stop: INT, TERM, and HUP unless ``nohup`` has it ignored."""
     known = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     return [s for s in known if s.name != "SIGHUP" or signal.getsignal(s) is not signal.SIG_IGN]
+
+
+# How CUDA, and torch's allocators on Linux and on Windows, say it; numpy raises a MemoryError.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether a library has run out of memory; each has its own way to say so."""
+    text = str(fault).lower()
+    return isinstance(fault, MemoryError) or any(said in text for said in _NO_MEMORY)

@@ -196,7 +196,7 @@ def standing_of_run(loaded: Loaded, stage: Stage | None = None) -> Standing:
     why = manifest.difference(head.manifest, {"tokens": tokens.content_id if tokens else None}, stage.recipe())
     if why:
         return Standing(stage, "stale", why, head.manifest)
-    total = head.manifest.facts.get("total_steps")
+    total = checkpoints[-1].manifest.facts.get("total_steps")
     if checkpoints[-1].step != total:
         return Standing(stage, "unfinished", f"step {head.step} of {total}", head.manifest)
     return Standing(

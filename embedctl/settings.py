@@ -125,7 +125,7 @@ class TrainingSettings(Section):
     )
     epochs: float = Field(3.0, gt=0, description="Passes over the training records.")
     steps: int = Field(0, ge=0, description="Optimizer steps instead of epochs; 0: epochs count.")
-    minutes: float = Field(0.0, ge=0, description="Time instead of epochs, turned into steps at the start; 0: off.")
+    minutes: float = Field(0.0, ge=0, description="Time for steps instead of epochs, measured at the start; 0: off.")
     batch_pairs: int = Field(64, ge=2, description="Pairs whose passages are each other's negatives.")
     chunk_pairs: int = Field(64, ge=1, description="Pairs in memory at a time; smaller saves memory, same gradients.")
     batch_tokens: int = Field(16_384, ge=64, description="mlm: tokens of a batch.")
@@ -164,6 +164,10 @@ class TrainingSettings(Section):
     def _one_budget(self) -> "TrainingSettings":
         if self.steps and self.minutes:
             raise ValueError(f"steps ({self.steps}) and minutes ({self.minutes}) both limit the run: set one to 0")
+        if any(dim < 1 for dim in self.matryoshka_dims):
+            raise ValueError(f"matryoshka_dims ({list(self.matryoshka_dims)}) are numbers of values, from 1 on")
+        if self.learn_temperature and self.temperature < 0.01:
+            raise ValueError(f"a learned temperature begins at 0.01 at least, got {self.temperature}")
         if self.patience and not self.evaluate_every_steps:
             raise ValueError("patience counts evaluations: set evaluate_every_steps too")
         return self

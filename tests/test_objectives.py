@@ -21,7 +21,7 @@ from embedctl.tokens.shards import TokenTable
 from embedctl.training import gradients
 from embedctl.training.laying import Layer
 from embedctl.training.masks import MaskStream, held_batch
-from embedctl.training.pairs import PairBatch, PairStream
+from embedctl.training.pairs import Mined, PairBatch, PairStream
 from embedctl.training.ranks import Ranks
 from embedctl.training.trainee import Trainee
 from tests.conftest import options, prepare, tiny, train
@@ -48,17 +48,20 @@ def test_passages_that_answer_as_well_are_no_negatives():
     batch = PairBatch(
         queries=[ids(1), ids(2), ids(1), ids(4)],
         passages=[ids(5), ids(6), ids(7), ids(6)],
-        negatives=[ids(8), ids(5), ids(7)],
+        negatives=[ids(8), ids(5), ids(7), ids(9), ids(10)],
+        records=[0, 1, 2, 3],
+        mined=[Mined(9, ids(90)), Mined(8, ids(80)), Mined(7, ids(70)), Mined(3, ids(30)), Mined(6, ids(2))],
     )
 
     same = batch.same()
 
-    # Queries 0 and 2 are equal, passages 1 and 3; the second negative is passage 0 and so answers query 2 too.
+    # Queries 0 and 2 are equal, passages 1 and 3; the second negative is passage 0 and so answers query 2 too, the
+    # fourth is of record 3, and the record of the fifth was asked query 1.
     expected = [
-        [0, 0, 1, 0, 0, 1, 1],
-        [0, 0, 0, 1, 0, 0, 0],
-        [1, 0, 0, 0, 0, 1, 1],
-        [0, 1, 0, 0, 0, 0, 0],
+        [0, 0, 1, 0, 0, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0, 0, 0, 0, 1],
+        [1, 0, 0, 0, 0, 1, 1, 0, 0],
+        [0, 1, 0, 0, 0, 0, 0, 1, 0],
     ]
     np.testing.assert_array_equal(same.astype(int), expected)
 
@@ -205,7 +208,7 @@ from tests.conftest import tiny
 
 loaded = tiny(*sys.argv[1:])
 training, table = loaded.settings.training, TokenTable(loaded.layout.tokens)
-with joined() as ranks:
+with joined("auto") as ranks:
     trainee = trainee_of(loaded)
     if training.objective == "mlm":
         batch = MaskStream(table, training, seed=0).batch(0)

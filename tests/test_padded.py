@@ -20,10 +20,10 @@ pytestmark = [
 ]
 
 
-def encoder_of(layout: Layout, pooling: Pooling, *, normalize: bool) -> Encoder:
+def encoder_of(layout: Layout, pooling: Pooling, *, normalize: bool, local_tokens: int = 64) -> Encoder:
     """Four layers, so that of ModernBERT two are global and two local."""
     sizes = {"vocabulary": 100, "max_tokens": 700, "layers": 4, "dim": 32, "heads": 4, "intermediate_dim": 48}
-    return lively(Shape(**sizes, layout=layout, pooling=pooling, normalize=normalize))
+    return lively(Shape(**sizes, layout=layout, pooling=pooling, normalize=normalize, local_tokens=local_tokens))
 
 
 def batch() -> tuple[FlatBatch, Tensor, Tensor]:
@@ -47,8 +47,9 @@ def test_vectors_of_a_flat_batch_are_those_of_a_padded_one(layout: Layout, pooli
     assert bool(((plain.norm(dim=1) - 1).abs() < 1e-5).all()) == normalize
 
 
-def test_gradients_of_a_flat_batch_are_those_of_a_padded_one(layout: Layout, pooling: Pooling):
-    encoder = encoder_of(layout, pooling, normalize=True)
+@pytest.mark.parametrize("local_tokens", [64, 3])
+def test_gradients_of_a_flat_batch_are_those_of_a_padded_one(layout: Layout, pooling: Pooling, local_tokens: int):
+    encoder = encoder_of(layout, pooling, normalize=True, local_tokens=local_tokens)
     flat, ids, mask = batch()
     pull = torch.randn(len(LENGTHS), 32, generator=torch.Generator().manual_seed(2))
 

@@ -163,7 +163,9 @@ def test_a_full_memory_halves_the_chunk_and_changes_no_weight(monkeypatch: pytes
     def limited(trainee, laid, settings, **named):
         if laid.chunk > 3:
             torch.autograd.backward(real(trainee, laid, settings, **named).requires_grad_())
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: not enough memory")
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 9 bytes"
+            )
         return real(trainee, laid, settings, **named)
 
     monkeypatch.setattr(loop, "accumulate_pairs", limited)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Checkpoint:
             return self.loss_nats
         metrics = self.manifest.facts.get("metrics")
         value = metrics.get(name) if isinstance(metrics, dict) else None
-        return float(value) if isinstance(value, int | float) else None
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
     @property
     def model_id(self) -> str:

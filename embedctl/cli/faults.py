@@ -4,7 +4,7 @@ import errno
 import re
 import sqlite3
 
-from embedctl.errors import ArtifactError, EmbedctlError, OutOfMemory, StorageError
+from embedctl.errors import ArtifactError, EmbedctlError, OutOfMemory, StorageError, is_out_of_memory
 
 _STORAGE = {
     errno.ENOSPC: "the disk is full",
@@ -22,7 +22,7 @@ def translate(fault: BaseException) -> EmbedctlError | None:
     """The error that a user should see for ``fault``; ``None`` if it is a bug."""
     if isinstance(fault, OSError) and fault.errno in _STORAGE:
         return _storage(_STORAGE[fault.errno], fault.filename)
-    if isinstance(fault, MemoryError) or "not enough memory" in str(fault) or "out of memory" in str(fault).lower():
+    if is_out_of_memory(fault):
         return OutOfMemory(
             "out of memory", hint="lower training.chunk_pairs, embedding.batch_tokens or tokens.max_tokens"
         )

@@ -18,10 +18,10 @@ def ranks_of(scores: Floats, answers: npt.NDArray[np.int64]) -> Ranks:
 
     scores:  (Q, R), higher is better
     answers: (Q,) column of the answer
-    Ties count against the answer, so that vectors that are all alike score nothing.
+    Ties count against the answer, so that vectors that are all alike score nothing; so does what is no number.
     """
     own = np.take_along_axis(scores, answers[:, None], axis=1)
-    return np.asarray((scores >= own).sum(axis=1) - 1, dtype=np.int64)
+    return np.asarray((~(scores < own)).sum(axis=1) - 1, dtype=np.int64)
 
 
 def retrieval_metrics(ranks: Ranks, recall_at: Sequence[int]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from embedctl.model.batch import FlatBatch, Group
 
@@ -27,10 +28,20 @@ def attend(qkv_T3D: Tensor, batch: FlatBatch, *, heads: int, window: int | None)
     qkv_T3D: queries, keys and values of each token side by side
     window:  how many tokens to either side each token sees; ``None``: the whole text
     """
-    if qkv_T3D.is_cuda and qkv_T3D.dtype in (torch.bfloat16, torch.float16):
+    if _has_kernel(qkv_T3D, heads, window):
         return _varlen(qkv_T3D, batch, heads, window)
     mixed: Tensor = _Grouped.apply(qkv_T3D, batch.groups, heads, window)  # type: ignore[no-untyped-call]
     return mixed
+
+
+def _has_kernel(qkv_T3D: Tensor, heads: int, window: int | None) -> bool:
+    """Whether torch's kernel for texts of all lengths takes this: half precision, from Ampere on, usual widths."""
+    if not qkv_T3D.is_cuda or qkv_T3D.dtype == torch.float32:
+        return False
+    width = qkv_T3D.shape[1] // (3 * heads)
+    if window is not None and TorchVersion(torch.__version__) < "2.11":
+        return False  # it knows no windows
+    return width % 8 == 0 and width <= 256 and torch.cuda.get_device_capability(qkv_T3D.device) >= (8, 0)
 
 
 def rotate(qkv_T3D: Tensor, cosine_Td: Tensor, sine_Td: Tensor, *, heads: int) -> Tensor:
@@ -57,7 +68,6 @@ def _varlen(qkv_T3D: Tensor, batch: FlatBatch, heads: int, window: int | None) -
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = qkv_T3D.view(len(qkv_T3D), 3, heads, -1).unbind(1)
-    # torch 2.10 knows no windows.
     sides: dict[str, Any] = {} if window is None else {"window_size": (window, window)}
     mixed: Any = varlen_attn(q, k, v, batch.ends, batch.ends, batch.longest, batch.longest, **sides)
     flat: Tensor = mixed.reshape(len(qkv_T3D), -1)
@@ -159,7 +169,12 @@ def _bias(group: Group, rows: slice, keys: slice, window: int | None, like: Tens
     places = torch.arange(group.length, device=like.device)
     far = (places[rows, None] - places[None, keys]).abs() > window
     band = like.new_zeros(far.shape).masked_fill_(far, -math.inf)
-    return band if bias is None else bias + band
+    if bias is None:
+        return band
+    both = bias + band
+    # Padding sees itself, so that its softmax is a number and its gradient zero; only short texts are padded.
+    both.diagonal(dim1=-2, dim2=-1).zero_()
+    return both
 
 
 def _shares(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:

@@ -111,6 +111,10 @@ class Encoder(nn.Module):
 
     def _pool(self, hidden_TD: Tensor, lengths_B: Tensor) -> Tensor:
         if self.shape.pooling == "mean":
+            if hidden_TD.device.type == "mps":  # it has no segment_reduce
+                owners_T = torch.arange(len(lengths_B), device=hidden_TD.device).repeat_interleave(lengths_B)
+                sums_BD = hidden_TD.new_zeros(len(lengths_B), hidden_TD.shape[1], dtype=torch.float32)
+                return sums_BD.index_add(0, owners_T, hidden_TD.float()) / lengths_B[:, None]
             return torch.segment_reduce(hidden_TD.float(), "mean", lengths=lengths_B, unsafe=True)
         ends_B = lengths_B.cumsum(0)
         picked_B = ends_B - lengths_B if self.shape.pooling == "cls" else ends_B - 1

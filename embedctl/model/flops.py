@@ -9,7 +9,7 @@ import torch
 from embedctl.model.shape import Shape
 
 # Dense half-precision peak of the data sheets, FLOP/s.
-_SHEETS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
+_SHEETS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12, "L4": 121e12, "4090": 165e12}
 
 
 # Long enough for a moment in which nobody else computes.

@@ -10,10 +10,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
-    """The device that the settings ask for; ``auto`` takes a GPU if there is one."""
+    """The device that the settings ask for; ``auto`` takes an NVIDIA or AMD GPU if there is one."""
     have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
-        return torch.device("cuda" if have["cuda"] else "mps" if have["mps"] else "cpu")
+        return torch.device("cuda" if have["cuda"] else "cpu")
     if not have[wanted]:
         raise ConfigError(f"compute.device is {wanted}, but this machine has none", hint='set compute.device = "auto"')
     return torch.device(wanted)

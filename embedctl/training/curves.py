@@ -28,8 +28,11 @@ def draw(folder: Path) -> None:
     judged = [line for line in lines if "evaluation" in line]
     if not steps:
         return
-    from matplotlib.figure import Figure
-
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as fault:
+        _log.warning("no picture of the curves: %s", fault)
+        return
     figure = Figure(figsize=(14, 7), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(2, 3).flat, _SHOWN, strict=True):
         for name in names:

@@ -40,7 +40,7 @@ def accumulate_pairs(
         whole_XD[:pairs],
         whole_XD[pairs:],
         trainee.temperature,
-        same_BX=torch.from_numpy(batch.same()).to(whole_XD.device),
+        same_BX=laid.same,
         symmetric=settings.symmetric,
         dims=settings.matryoshka_dims,
     )

@@ -49,9 +49,9 @@ class Judge:
                 f"checkpoint.metric is {chosen}, which this run does not measure",
                 hint=f"one of {', '.join(sorted(judge.names))}; or unset it",
             )
-        if training.patience and settings.metric not in judge.names:
+        if training.patience and settings.metric not in judge.names - {"loss_nats"}:
             raise ConfigError(
-                f"training.patience waits for a better {settings.metric}, which this run does not measure",
+                f"training.patience waits for a better {settings.metric}, which its evaluations do not measure",
                 hint="raise data.held_percent and tokenize again, or set training.patience to 0",
             )
         return judge
@@ -61,7 +61,7 @@ class Judge:
         """The metrics that can be measured."""
         names = {"loss_nats"}
         if self.task is not None:
-            names |= {"ndcg_at_10", "mrr", *(f"recall_at_{k}" for k in self.settings.evaluation.recall_at)}
+            names |= {"ndcg_at_10", "mrr", *(f"recall_at_{k}" for k in {*self.settings.evaluation.recall_at, 10})}
         if self.pairs is not None:
             names.add("spearman")
         if self.hidden is not None:
@@ -74,7 +74,7 @@ class Judge:
         if self.task is not None:
             found |= evaluate_model(encoder, self.table, self.task, self.settings.evaluation, dtype=self.dtype)
         if self.pairs is not None:
-            frame, limit = self.table.query_frame, self.table.query_max_tokens
+            frame, limit = self.table.query_frame, min(self.table.query_max_tokens, encoder.shape.max_tokens)
             found["spearman"] = spearman_of(
                 encoder, self.table.tokenizer, self.pairs, frame=frame, limit=limit, dtype=self.dtype
             )

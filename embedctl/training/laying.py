@@ -1,10 +1,11 @@
 """Batches laid flat, and sent to the GPU, by the prefetch thread while the model works on the one before."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from embedctl.model.batch import sent
 from embedctl.model.encoding import Ids, Piece, flat_batches
 from embedctl.training.masks import MaskBatch
 from embedctl.training.pairs import PairBatch
@@ -20,6 +21,7 @@ class Laid:
     places: which texts of the batch
     chunks: what is in memory at a time; ``members`` of the pieces of a chunk are places in the chunk
     sizes:  texts of each chunk
+    same:   contrastive: :meth:`PairBatch.same`
     copied: set when the last copy to the GPU has arrived; ``None`` on a CPU
     """
 
@@ -28,6 +30,7 @@ class Laid:
     places: list[int]
     chunks: list[list[Piece]]
     sizes: list[int]
+    same: torch.Tensor | None = None
     copied: torch.cuda.Event | None = None
 
     def arrive(self) -> None:
@@ -39,6 +42,8 @@ class Laid:
         for piece in (piece for chunk in self.chunks for piece in chunk):
             for tensor in (piece.batch.ids_T, piece.batch.lengths_B, piece.batch.positions_T, piece.batch.back_B):
                 tensor.record_stream(stream)
+        if self.same is not None:
+            self.same.record_stream(stream)
 
 
 class Layer:
@@ -56,7 +61,7 @@ class Layer:
             laid = self._laid(batch, chunk)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(self._stream)
-        return Laid(batch, chunk, laid.places, laid.chunks, laid.sizes, copied)
+        return replace(laid, copied=copied)
 
     def _laid(self, batch: Batch, chunk: int) -> Laid:
         places = self._ranks.share(batch.lengths)
@@ -68,7 +73,8 @@ class Layer:
         pairs = len(batch.queries)
         cut = _cut(own, len(own) if chunk >= pairs else max(1, chunk * len(texts) // pairs))
         chunks = [flat_batches(some, device=self._device) for some in cut]
-        return Laid(batch, chunk, places, chunks, [len(some) for some in cut])
+        same = sent(torch.from_numpy(batch.same()), self._device)
+        return Laid(batch, chunk, places, chunks, [len(some) for some in cut], same)
 
 
 def _cut(texts: Sequence[Ids], many: int) -> list[Sequence[Ids]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from embedctl.errors import DivergedError, OutOfMemory
+from embedctl.errors import DivergedError, OutOfMemory, is_out_of_memory
 from embedctl.settings import TrainingSettings
 from embedctl.training.average import Average
 from embedctl.training.gradients import accumulate_masks, accumulate_pairs
@@ -197,8 +197,3 @@ def _halve(parts: Parts, first: Batch, ranks: Ranks) -> None:
         )
     parts.chunk = half
     _log.warning("out of memory; going on with training.%s = %d at a time", name, half)
-
-
-def is_out_of_memory(fault: BaseException) -> bool:
-    """CUDA raises its own class, the CPU allocator a bare ``RuntimeError``, numpy a ``MemoryError``."""
-    return isinstance(fault, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(fault)

@@ -51,7 +51,8 @@ class MaskStream:
         total = int(self._lengths.sum())
         if not total:
             raise DataError("no record can be trained on", hint="fetch more text, or lower data.held_percent")
-        self._batch = min(settings.batch_tokens, total)
+        # At least one text begins in every batch.
+        self._batch = min(max(settings.batch_tokens, int(self._lengths.max())), total)
         self._epoch = lru_cache(maxsize=2)(self._draw)
 
     @property
@@ -64,8 +65,6 @@ class MaskStream:
         epoch, row = divmod(number, self.batches_per_epoch)
         order, begins = self._epoch(epoch)
         first, last = np.searchsorted(begins, [row * self._batch, (row + 1) * self._batch])
-        # A batch within one text longer than it has no text of its own.
-        last = max(last, first + 1)
         generator = np.random.Generator(np.random.Philox(key=[self._seed, (epoch << 32) + row + 1]))
         return self._hide.batch(self._rows[order[first:last]], generator)
 

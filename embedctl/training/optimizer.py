@@ -56,9 +56,8 @@ def load_optimizers(trainee: Trainee, optimizers: Optimizers, tensors: Tensors) 
             own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
             if not own:
                 raise ArtifactError(f"the optimizer state of {name} is missing from the checkpoint")
-            optimizer.state[weight] = {
-                key: value if key == "step" else value.to(weight.device) for key, value in own.items()
-            }
+            # "step" too: fused kernels read it on the device.
+            optimizer.state[weight] = {key: value.to(weight.device) for key, value in own.items()}
 
 
 def _named(trainee: Trainee) -> list[tuple[str, nn.Parameter]]:

@@ -22,11 +22,16 @@ _CROP_STAYS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class PairBatch:
-    """P pairs: token ids of the queries, of the passages that answer them, and of passages that seem to."""
+    """P pairs: token ids of the queries, of the passages that answer them, and of mined ones that seem to.
+
+    records: (P) the record of each pair;  mined: where each of ``negatives`` comes from
+    """
 
     queries: list[Ids]
     passages: list[Ids]
     negatives: list[Ids] = field(default_factory=list)
+    records: list[int] = field(default_factory=list)
+    mined: list["Mined"] = field(default_factory=list)
 
     @property
     def texts(self) -> list[Ids]:
@@ -43,17 +48,36 @@ class PairBatch:
         return sum(len(texts) * max(map(len, texts)) for texts in (self.queries, passages))
 
     def same(self) -> npt.NDArray[np.bool_]:
-        """(P, P + negatives) which passages answer a query as well as its own: the same text, or asked the same."""
-        queries = _numbered(self.queries)
-        passages = _numbered([*self.passages, *self.negatives])
+        """(P, P + negatives) which passages answer a query as well as its own.
+
+        Those of the same text as one of its answers, and those that were asked the same or belong to its record.
+        """
         pairs = len(self.queries)
-        found: npt.NDArray[np.bool_] = passages[:pairs, None] == passages[None, :]
-        found[:, :pairs] |= queries[:, None] == queries[None, :]
-        # A negative that answers any query of the same words is none.
-        asked = (queries[:, None] == queries[None, :]).astype(np.int64)
-        found[:, pairs:] |= (asked @ (passages[:pairs, None] == passages[None, pairs:])).astype(bool)
+        queries = _numbered([*self.queries, *(negative.query for negative in self.mined)])
+        passages = _numbered([*self.passages, *self.negatives])
+        found: npt.NDArray[np.bool_] = np.zeros((pairs, len(passages)), dtype=bool)
+        askers = _places(queries[:pairs])
+        answered = _places(passages[:pairs])
+        owners = _places(np.array(self.records, dtype=np.int64))
+        for place, number in enumerate(passages.tolist()):
+            # Whoever asks what a pair with this passage asks, ...
+            asked = {int(queries[n]) for n in answered.get(number, [])}
+            if place >= pairs:
+                # ... or what the record of this mined chunk was asked.
+                asked.add(int(queries[place]))
+                found[owners.get(self.mined[place - pairs].record, []), place] = True
+            for query in asked:
+                found[askers.get(query, []), place] = True
         np.fill_diagonal(found[:, :pairs], val=False)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """Where a mined chunk comes from: its record, and the query of that."""
+
+    record: int
+    query: Ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +132,15 @@ class PairStream:
         chosen = drawn.order[row * self._batch : (row + 1) * self._batch]
         records = [int(self._records[i]) for i in chosen]
         pairs = [self._pair(record, drawn.draws[i]) for record, i in zip(records, chosen, strict=True)]
-        negatives = [self._table.passage(int(row)) for record in records for row in self._mined_for(record)]
-        return PairBatch([query for query, _ in pairs], [passage for _, passage in pairs], negatives)
+        rows = [int(row) for record in records for row in self._mined_for(record)]
+        owners = np.searchsorted(self._table.record_starts, rows, side="right") - 1
+        return PairBatch(
+            [query for query, _ in pairs],
+            [passage for _, passage in pairs],
+            [self._table.passage(row) for row in rows],
+            records,
+            [Mined(int(record), self._table.query(int(record))) for record in owners],
+        )
 
     def _mined_for(self, record: int) -> npt.NDArray[np.int64]:
         """The hardest ``hard_negatives`` of a record; where fewer were found, those."""
@@ -148,3 +179,11 @@ def _numbered(texts: list[Ids]) -> npt.NDArray[np.int64]:
     """Equal texts have equal numbers."""
     known: dict[bytes, int] = {}
     return np.array([known.setdefault(text.tobytes(), len(known)) for text in texts], dtype=np.int64)
+
+
+def _places(numbers: npt.NDArray[np.int64]) -> dict[int, list[int]]:
+    """Where each number stands."""
+    found: dict[int, list[int]] = {}
+    for place, number in enumerate(numbers.tolist()):
+        found.setdefault(number, []).append(place)
+    return found

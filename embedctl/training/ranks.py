@@ -68,8 +68,8 @@ def is_first() -> bool:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """The processes that `torchrun` started; without it this one alone."""
+def joined(device: str) -> Iterator[Ranks]:
+    """The processes that `torchrun` started; without it this one alone. ``device``: that of the settings."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Ranks()
@@ -78,9 +78,15 @@ def joined() -> Iterator[Ranks]:
         raise ConfigError(
             "WORLD_SIZE is set, but not by torchrun", hint="torchrun --nproc-per-node N -m embedctl train"
         )
-    gpu = torch.cuda.is_available()
+    gpu = device in ("auto", "cuda") and torch.cuda.is_available()
     if gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        number = int(os.environ.get("LOCAL_RANK", "0"))
+        if number >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {number} of this machine has no GPU of its own; there are {torch.cuda.device_count()}",
+                hint="lower --nproc-per-node",
+            )
+        torch.cuda.set_device(number)
     dist.init_process_group("nccl" if gpu else "gloo")
     try:
         yield Ranks(dist.get_rank(), size)

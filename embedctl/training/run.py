@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from embedctl.artifacts import manifest
@@ -12,12 +12,12 @@ from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.outcome import Outcome
 from embedctl.checkpoint import beginning, files, retention
 from embedctl.checkpoint.files import Checkpoint
-from embedctl.errors import DivergedError, Interrupted
+from embedctl.errors import ConfigError, DivergedError, Interrupted
 from embedctl.mining.negatives import Negatives
 from embedctl.model.encoder import Encoder
 from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.progress import Watch, unwatched
-from embedctl.settings import Secrets, Settings
+from embedctl.settings import Secrets, Settings, TrainingSettings
 from embedctl.template import config_text
 from embedctl.tokens.shards import TokenTable
 from embedctl.training import curves, loop, schedule, starting, state
@@ -61,7 +61,7 @@ def train(
     """
     tokens = manifest.read(layout.tokens, "tokens")
     identity = starting.identity_of(settings, layout, tokens.content_id)
-    with joined() as ranks, lock(layout.lock(layout.run_folder)) if ranks.is_first else nullcontext():
+    with joined(settings.compute.device) as ranks, _alone(layout, ranks):
         done = start = None
         if ranks.is_first:
             done = starting.finished(layout, identity)
@@ -74,9 +74,15 @@ def train(
         if ranks.most(bool(done)):
             done = done or files.head(layout.checkpoints)
             return Outcome(done.folder, done.manifest, made=False)
-        if ranks.most(bool(start)):
-            start = start or files.head(layout.checkpoints)
+        step = int(ranks.most(start.step + 1 if start else 0))
+        if step and start is None:
+            start = files.find(layout.checkpoints, step - 1)
+        if not ranks.is_first:
+            logging.getLogger("embedctl").setLevel(logging.ERROR)  # once is enough
         run = _Run(settings, layout, TokenTable(layout.tokens), start, ranks)
+        if ranks.is_first and start is None and files.scan(layout.checkpoints):
+            # Now that the new run is known to be possible.
+            starting.set_aside(layout.run_folder)
         with Tracking.of(layout, settings, secrets, after=run.after, recipe=run.recipe, on=ranks.is_first) as tracking:
             last = run.go(plan.max_steps, tracking, watch if ranks.is_first else unwatched)
     return Outcome(last.folder, last.manifest, made=True)
@@ -94,6 +100,7 @@ class _Run:
         self._dtype = pick_dtype(settings.compute.precision, self._device)
         self._stream = _stream(settings, layout, table)
         encoder = beginning.begin(settings.model, table, seed=seed).to(self._device)
+        _refuse_impossible(training, encoder, ranks)
         trainee = Trainee(encoder, training, seed=seed).to(self._device)
         self._parts = Parts(
             trainee,
@@ -160,6 +167,7 @@ class _Run:
         if at_end or signal or metrics or step.number % self._settings.checkpoint.every_steps == 0:
             self._save(step, metrics)
         if signal and not at_end:
+            self._ranks.most(0)  # the first process has saved
             raise Interrupted(
                 signal,
                 message=f"stopped after step {step.number} of {self._total}; its checkpoint is saved",
@@ -212,7 +220,8 @@ class _Run:
         tracking.log(number, {"evaluation": {**metrics, **count}})
         curves.draw(self._layout.run_folder)
         if number and self._settings.metric in metrics:
-            best = retention.best(files.scan(self._layout.checkpoints), self._settings.metric)
+            before = [c for c in files.scan(self._layout.checkpoints) if c.step < number]
+            best = retention.best(before, self._settings.metric)
             sign = -1 if self._settings.metric.endswith("loss_nats") else 1
             worse = best is not None and sign * metrics[self._settings.metric] <= sign * (
                 best.metric(self._settings.metric) or 0.0
@@ -255,6 +264,25 @@ class _Run:
         )
         for old in retention.doomed_of(self._layout.checkpoints, self._settings.checkpoint, self._settings.metric):
             retention.remove(old)
+
+
+def _alone(layout: Layout, ranks: Ranks) -> AbstractContextManager[None]:
+    """The lock of the run, taken by the first process for all of them."""
+    return lock(layout.lock(layout.run_folder)) if ranks.is_first else nullcontext()
+
+
+def _refuse_impossible(training: TrainingSettings, encoder: Encoder, ranks: Ranks) -> None:
+    dim = encoder.shape.dim
+    if any(part >= dim for part in training.matryoshka_dims):
+        raise ConfigError(
+            f"training.matryoshka_dims is {list(training.matryoshka_dims)}, but a vector has {dim} values",
+            hint="name numbers below it; the whole vector is trained anyway",
+        )
+    if training.objective == "contrastive" and 2 * training.batch_pairs < ranks.size:
+        raise ConfigError(
+            f"{ranks.size} processes share {2 * training.batch_pairs} texts of a batch",
+            hint="raise training.batch_pairs",
+        )
 
 
 def _stream(settings: Settings, layout: Layout, table: TokenTable) -> Stream:

@@ -21,13 +21,18 @@ _WATCHING = {"log_every_steps", "evaluate_every_steps", "tensorboard", "wandb_pr
 
 def recipe_of(settings: Settings, layout: Layout) -> dict[str, JsonValue]:
     """The settings, and what they name, on which the weights depend."""
-    hard = settings.training.hard_negatives
+    training = settings.training
+    hard = training.hard_negatives and training.objective == "contrastive"
+    judging: dict[str, JsonValue] = {}
+    if training.patience:  # when a run ends hangs on how it is judged
+        judging = {"metric": settings.metric, "evaluation": settings.evaluation.model_dump(mode="json")}
     watching = _WATCHING - {"evaluate_every_steps"} if settings.training.patience else _WATCHING
     return {
         "model": {**settings.model.model_dump(mode="json"), "origin": origin_of(settings.model)},
         "training": settings.training.model_dump(mode="json", exclude=watching),
         "precision": settings.compute.precision,
         "seed": settings.project.seed,
+        **judging,
         "negatives": manifest.read(layout.negatives, "negatives").content_id if hard else None,
     }
 
@@ -63,7 +68,6 @@ def starting_point(
                 f"run {layout.run!r} stands at step {head.step} of {head.manifest.facts.get('total_steps')}",
                 hint="embedctl train --resume goes on; --set project.run=NAME starts another run",
             )
-        _set_aside(layout.run_folder)
     return None
 
 
@@ -76,7 +80,8 @@ def _refuse_other(settings: Settings, layout: Layout, start: Checkpoint, tokens_
         )
 
 
-def _set_aside(folder: Path) -> None:
+def set_aside(folder: Path) -> None:
+    """Move a run that was made otherwise out of the way of a new one."""
     number = 1
     while folder.with_name(f"{folder.name}.old-{number}").exists():
         number += 1

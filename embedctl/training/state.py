@@ -66,7 +66,8 @@ def restore(start: Checkpoint, parts: Parts, *, dtype: torch.dtype, processes: i
     load_optimizers(parts.trainee, parts.optimizers, plain)
     parts.chunk = min(parts.chunk, int(state["chunk"]))
     parts.bad_steps = int(state["bad_steps"])
-    parts.scale.value, parts.scale.good_steps = float(state["scale"]), int(state["scale_good_steps"])
+    if state["dtype"] == str(dtype):  # the scale of another arithmetic says nothing
+        parts.scale.value, parts.scale.good_steps = float(state["scale"]), int(state["scale_good_steps"])
     _as_before(state, dtype, processes)
     return Counters(int(state["tokens"]), int(state["worse_evaluations"]))
 
