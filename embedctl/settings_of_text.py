@@ -102,7 +102,9 @@ class ActionSettings(Section):
     repetition: Action = Field("flag", description="Mostly the same lines or words again.")
     duplicate: Action = Field("drop", description="The same text and query as an earlier record.")
     near_duplicate: Action = Field("drop", description="Nearly the same text as an earlier record.")
-    held_text_in_training: Action = Field("drop", description="A training text or query that is held out, or in the similarity file.")
+    held_text_in_training: Action = Field(
+        "drop", description="A training text or query that is held out, or in the similarity file."
+    )
 
 
 class ValidationSettings(Section):
