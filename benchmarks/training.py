@@ -3,7 +3,7 @@
 DATA holds medquad/; MODEL is the folder of a published model (all-MiniLM-L6-v2). Both sides begin with its weights and
 see the same batches of 64 pairs, texts of at most 256 tokens, on the same machine in turn: embedctl by its own command,
 the other by SentenceTransformerTrainer with MultipleNegativesRankingLoss. With --epoch both train for a whole epoch and
-are compared on the held-out questions.
+are compared on the held-out questions instead. The other side needs `pip install accelerate`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epoch", action="store_true", help="also compare the quality after one epoch")
+    parser.add_argument("--epoch", action="store_true", help="compare the quality after one epoch, not the speed")
     parser.add_argument("--theirs", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -40,16 +40,16 @@ def main() -> None:
         folder = Path(name)
         for step in ("fetch", "validate", "tokenize"):
             embedctl(folder, options, "data", step)
-        compared = speed(folder, options)
-        result: dict[str, Any] = {
-            "command": f"python -m benchmarks.training DATA MODEL{' --epoch' if options.epoch else ''}",
-            "machine": describe("sentence-transformers", "transformers"),
-            "speed": compared,
-        }
-        if options.epoch:
-            result["quality"] = quality(folder, options)
-        elif RESULT.is_file():
-            result["quality"] = json.loads(RESULT.read_text(encoding="utf-8")).get("quality")
+        part, measure_part = ("quality", quality) if options.epoch else ("speed", speed)
+        measured = measure_part(folder, options)
+    result: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    how = "--epoch" if options.epoch else f"--steps {options.steps} --rounds {options.rounds}"
+    command = f"python -m benchmarks.training DATA MODEL {how}"
+    result[part] = {
+        **measured,
+        "command": command,
+        "machine": describe("sentence-transformers", "transformers", "accelerate"),
+    }
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(tables(result))
 
@@ -234,22 +234,27 @@ def tables(result: dict[str, Any]) -> str:
     for side in SIDES:
         row = speeds[side]
         lines.append(f"| SentenceTransformerTrainer, {side} | {row['pairs_per_second']} | {row['ratio']} × as fast |")
-    quality_of = result.get("quality")
-    if quality_of:
+    lines += ["", measured_on(speeds)]
+    found = result.get("quality")
+    if found:
         lines += [
             "",
-            f"| after one epoch, {quality_of['queries']:,} held-out questions | nDCG@10 | recall@10 | minutes |",
+            f"| after one epoch, {found['queries']:,} held-out questions | nDCG@10 | recall@10 | minutes |",
             "|---|--:|--:|--:|",
         ]
         for name in ("embedctl", "sentence-transformers", "before", "bm25"):
-            row = quality_of[name]
+            row = found[name]
             title = {"before": "the model before", "bm25": "BM25"}.get(name, name)
             minutes = row.get("minutes", "")
             lines.append(f"| {title} | {row['ndcg_at_10']:.3f} | {row['recall_at_10']:.3f} | {minutes} |")
-    machine = result["machine"]
-    made = ", ".join(machine[name] for name in ("processor", "memory", "system", "versions"))
-    lines += ["", f"Measured on {machine['date']}: {made}. Command: `{result['command']}`."]
+        lines += ["", measured_on(found)]
     return "\n".join(lines)
+
+
+def measured_on(part: dict[str, Any]) -> str:
+    machine = part["machine"]
+    made = ", ".join(machine[name] for name in ("processor", "memory", "system", "versions"))
+    return f"Measured on {machine['date']}: {made}. Command: `{part['command']}`."
 
 
 if __name__ == "__main__":
