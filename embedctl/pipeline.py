@@ -19,6 +19,7 @@ from embedctl.evaluation import report
 from embedctl.loading import Loaded
 from embedctl.model.published import tokens_settings
 from embedctl.progress import Watch
+from embedctl.settings import TokensSettings
 from embedctl.store import upsert as upserting
 from embedctl.store.upsert import Tally
 from embedctl.tokens import published, tokenization
@@ -64,23 +65,6 @@ def stages(loaded: Loaded) -> list[Stage]:
     settings, layout, secrets = loaded.settings, loaded.layout, loaded.secrets
     held = settings.data.held_percent
     tokens = functools.cache(lambda: tokens_settings(settings.model, settings.tokens))
-
-    def make_run(watch: Watch) -> Outcome:
-        resume = standing_of_run(loaded).state == "unfinished"
-        return training.train(settings, layout, training.Plan(resume=resume), secrets=secrets, watch=watch)
-
-    def make_validation(watch: Watch) -> Outcome:
-        judged = validation.validate(
-            settings.validation,
-            layout,
-            held_percent=held,
-            similarity_file=settings.evaluation.similarity_file,
-            plan=published.plan(tokens()),
-            watch=watch,
-        )
-        validation.refuse_above(settings.validation, judged)
-        return judged
-
     return [
         Stage(
             "fetch",
@@ -96,7 +80,7 @@ def stages(loaded: Loaded) -> list[Stage]:
             layout.validation,
             ("corpus",),
             lambda: validation.recipe_of(settings.validation, held, settings.evaluation.similarity_file),
-            make_validation,
+            lambda watch: _make_validation(loaded, tokens(), watch),
         ),
         Stage(
             "tokenize",
@@ -112,7 +96,7 @@ def stages(loaded: Loaded) -> list[Stage]:
             layout.checkpoints,
             ("tokens",),
             lambda: starting.recipe_of(settings, layout),
-            make_run,
+            lambda watch: _make_run(loaded, watch),
         ),
         Stage(
             "eval",
@@ -150,6 +134,26 @@ def standing_of_store(loaded: Loaded, vectors: Standing) -> StoreStanding:
     if vectors.state != "up to date":
         return StoreStanding("stale", "vectors are not up to date", count)
     return StoreStanding("up to date", "", count)
+
+
+def _make_validation(loaded: Loaded, tokens: TokensSettings, watch: Watch) -> Outcome:
+    settings = loaded.settings
+    judged = validation.validate(
+        settings.validation,
+        loaded.layout,
+        held_percent=settings.data.held_percent,
+        similarity_file=settings.evaluation.similarity_file,
+        plan=published.plan(tokens),
+        watch=watch,
+    )
+    validation.refuse_above(settings.validation, judged)
+    return judged
+
+
+def _make_run(loaded: Loaded, watch: Watch) -> Outcome:
+    resume = standing_of_run(loaded).state == "unfinished"
+    plan = training.Plan(resume=resume)
+    return training.train(loaded.settings, loaded.layout, plan, secrets=loaded.secrets, watch=watch)
 
 
 def standings(loaded: Loaded) -> list[Standing]:
