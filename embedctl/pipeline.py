@@ -110,7 +110,7 @@ def stages(loaded: Loaded) -> list[Stage]:
             "embed",
             "vectors",
             layout.vectors,
-            ("tokens", "checkpoint"),
+            ("tokens",) if settings.embedding.model else ("tokens", "checkpoint"),
             lambda: generation.recipe_of(settings.embedding, settings.compute),
             lambda watch: generation.generate(settings.embedding, settings.compute, layout, watch=watch),
         ),

@@ -205,8 +205,14 @@ class EvaluationSettings(Section):
 class EmbeddingSettings(Section):
     """From chunks to vectors."""
 
-    dtype: Literal["float32", "float16"] = Field("float32", description="Of the stored values.")
-    batch_tokens: int = Field(16_384, ge=64, description="Tokens per forward pass.")
+    model: OptionalPath = Field(
+        None,
+        description="Folder of a published model, a run or a checkpoint to embed with; unset: the head of the run.",
+    )
+    dim: int = Field(0, ge=0, description="Keep so many values of each vector (Matryoshka); 0: all.")
+    dtype: Literal["float32", "float16", "int8"] = Field("float32", description="Of the stored values.")
+    batch_tokens: int = Field(0, ge=0, description="Tokens per forward pass; 0: found by trying.")
+    cache_megabytes: int = Field(4000, ge=0, description="Vectors kept by content for later runs, at most; 0: none.")
     with_text: bool = Field(True, description="Keep each chunk's text in its metadata.")
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from embedctl.artifacts import manifest
 from embedctl.checkpoint import files
-from embedctl.embedding import generation
+from embedctl.embedding import shards, windows
 from embedctl.embedding.generation import generate, matrix, read_vectors
 from embedctl.errors import DataError
 from embedctl.loading import Loaded
@@ -36,8 +36,7 @@ def embedded(*more: str, workspace: str = "ws") -> Loaded:
 
 
 def test_each_chunk_has_its_own_vector_in_the_order_of_the_tokens(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(generation, "_WINDOW_CHUNKS", 10)
-    monkeypatch.setattr(generation, "_PART_WINDOWS", 2)
+    monkeypatch.setattr(windows, "CHUNKS", 10)
     loaded = embedded("tokens.max_tokens=16", "tokens.overlap_tokens=4")
     table = TokenTable(loaded.layout.tokens)
     model = files.load_model(files.head(loaded.layout.checkpoints), torch.device("cpu"))
@@ -161,9 +160,8 @@ def test_a_stopped_generate_leaves_the_old_vectors(monkeypatch: pytest.MonkeyPat
     def broken(*arguments: object, **named: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(generation, "_table", broken)
+    monkeypatch.setattr(shards, "_write", broken)
     with pytest.raises(OSError, match="No space"):
         generate(loaded.settings.embedding, loaded.settings.compute, loaded.layout)
 
     assert manifest.read_verified(loaded.layout.vectors, "vectors") == before
-    assert [path.name for path in loaded.layout.vectors.parent.iterdir()] == ["main"]

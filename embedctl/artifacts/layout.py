@@ -45,6 +45,10 @@ class Layout:
         return self.root / "vectors" / self.run
 
     @property
+    def cache(self) -> Path:
+        return self.root / "cache" / "vectors"
+
+    @property
     def exports(self) -> Path:
         return self.root / "exports"
 

@@ -1,7 +1,8 @@
 """``embedctl embed``: from a checkpoint to vectors, a store, and answers."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,15 +13,32 @@ app = typer.Typer(no_args_is_help=True, help="Make vectors, store them, search t
 
 
 @app.command()
-def generate(context: typer.Context) -> None:
-    """Embed every chunk with the head of the run; leaves Parquet shards."""
+def generate(
+    context: typer.Context,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", metavar="DIR", help="A published model, a run or a checkpoint; default: the run's head."
+        ),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither look up vectors by content nor keep them.")
+    ] = False,
+) -> None:
+    """Embed every chunk, equal ones once; leaves Parquet shards. A killed run goes on where it was."""
     from embedctl.embedding import generation
 
     loaded = settings_of(context)
-    settings = loaded.settings
+    settings = loaded.settings.embedding
+    if model is not None:
+        settings = settings.model_copy(update={"model": model})
+    if no_cache:
+        settings = settings.model_copy(update={"cache_megabytes": 0})
     with render.progress("embed", quiet=invocation(context).quiet) as watch:
-        made = generation.generate(settings.embedding, settings.compute, loaded.layout, watch=watch)
+        made = generation.generate(settings, loaded.settings.compute, loaded.layout, watch=watch)
     show.outcome(context, made, facts={"vectors": "vectors", "dim": "dimensions"}, then="embedctl embed upsert")
+    if made.made and not invocation(context).as_json:
+        render.note(_what_was_done(made.measured, settings.dtype, made.manifest.facts), quiet=invocation(context).quiet)
 
 
 @app.command()
@@ -83,6 +101,20 @@ def export(
     with render.progress("export", quiet=invocation(context).quiet) as watch:
         made = exporting.export(form, loaded.layout, to=to, watch=watch)
     show.outcome(context, made, facts={"vectors": "vectors", "dim": "dimensions"}, then=_how_to_read(form, made.folder))
+
+
+def _what_was_done(measured: Mapping[str, Any], dtype: str, facts: Mapping[str, Any]) -> str:
+    """Where the vectors come from, and how fast."""
+    told = [f"{measured['embedded']:,} texts embedded ({measured['texts_per_second']:,.0f}/s)"]
+    told += [f"{measured[name]:,} {said}" for name, said in _NOT_EMBEDDED.items() if measured[name]]
+    if measured["cut"]:
+        told.append(f"{measured['cut']:,} texts cut to the model's length")
+    if dtype != "float32":
+        told.append(f"worst cosine to float32 {facts['worst_cosine']:.6f}")
+    return "; ".join(told)
+
+
+_NOT_EMBEDDED = {"repeated": "equal to another", "cached": "from the cache", "kept": "kept from before"}
 
 
 def _how_to_read(form: str, folder: Path) -> str:

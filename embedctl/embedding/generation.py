@@ -1,166 +1,155 @@
-"""The vectors artifact: every chunk of the tokens, embedded by the head of a run."""
+"""The vectors artifact: every chunk of the tokens, embedded by one model."""
 
-import hashlib
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import logging
+import time
+from contextlib import ExitStack
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import JsonValue
 
-from embedctl.artifacts import manifest
-from embedctl.artifacts.folder import lock, new_folder
+from embedctl.artifacts import growing, manifest
+from embedctl.artifacts.folder import lock
+from embedctl.artifacts.growing import GrowingFolder, growing_folder
 from embedctl.artifacts.layout import Layout
+from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.checkpoint import files
-from embedctl.errors import DataError
-from embedctl.model.encoding import Vectors, encode
-from embedctl.model.precision import pick_device, pick_dtype
+from embedctl.embedding import windows
+from embedctl.embedding.cache import VectorCache
+from embedctl.embedding.earlier import Earlier
+from embedctl.embedding.embedder import Embedder
+from embedctl.embedding.passages import passages_for
+from embedctl.embedding.repeats import Repeats
+from embedctl.embedding.shards import ShardMaker
+from embedctl.embedding.source import model_of, named_model
+from embedctl.embedding.vectors import matrix, read_vectors
+from embedctl.embedding.windows import Window
+from embedctl.model.precision import pick_device
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import ComputeSettings, EmbeddingSettings
-from embedctl.tokens.shards import TokenTable
 
-# A window is sorted by length, embedded and written in its old order; only it is in memory.
-_WINDOW_CHUNKS = 8192
-_PART_WINDOWS = 16
-_COLUMNS = ("id", "record", "chunk", "start", "end", "source", "text", "metadata")
+__all__ = ["generate", "matrix", "read_vectors", "recipe_of"]
 
+_log = logging.getLogger(__name__)
 
-def schema(dtype: str) -> pa.Schema:
-    """Pinecone's layout for bulk import, with a digest of text and model beside it."""
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("values", pa.list_(pa.float32() if dtype == "float32" else pa.float16()), nullable=False),
-            pa.field("digest", pa.string(), nullable=False),
-            pa.field("metadata", pa.string(), nullable=False),
-        ]
-    )
+# How rows are made; another number makes all shards anew.
+_FORMAT = 2
 
 
 def recipe_of(settings: EmbeddingSettings, compute: ComputeSettings) -> dict[str, JsonValue]:
-    """The settings on which the vectors depend."""
-    return {"dtype": settings.dtype, "with_text": settings.with_text, "precision": compute.precision}
+    """The settings on which the vectors depend, and the model if it is not that of the run."""
+    named: dict[str, JsonValue] = {} if settings.model is None else {"model": named_model(settings.model)}
+    return {
+        **named,
+        "dim": settings.dim,
+        "dtype": settings.dtype,
+        "with_text": settings.with_text,
+        "precision": compute.precision,
+        "rows": _FORMAT,
+    }
 
 
 def generate(
     settings: EmbeddingSettings, compute: ComputeSettings, layout: Layout, *, watch: Watch = unwatched
 ) -> Outcome:
-    """Embed ``tokens/NAME`` with the head of ``runs/NAME`` into ``vectors/NAME``."""
-    tokens = manifest.read(layout.tokens, "tokens")
-    checkpoint = files.head(layout.checkpoints)
-    parents = {"tokens": tokens.content_id, "checkpoint": checkpoint.model_id}
+    """Embed ``tokens/NAME`` into ``vectors/NAME``, window by window; what a killed run has made is taken over."""
+    tokens = manifest.read_verified(layout.tokens, "tokens")
+    parents = {"tokens": tokens.content_id}
+    if settings.model is None:
+        parents["checkpoint"] = files.head(layout.checkpoints).model_id
     recipe = recipe_of(settings, compute)
+    identity = manifest.fingerprint("vectors", parents, recipe)
     with lock(layout.lock(layout.vectors)):
-        found = up_to_date(layout.vectors, "vectors", manifest.fingerprint("vectors", parents, recipe))
+        found = up_to_date(layout.vectors, "vectors", identity)
         if found:
+            growing.tidy(layout.vectors)
             return found
-        table = TokenTable(layout.tokens)
-        model = files.load_model(checkpoint, pick_device(compute.device))
-        _refuse_other_tokenizer(table, model)
-        with new_folder(layout.vectors) as folder:
-            _write(folder, table, model, settings, compute, watch)
-            facts: dict[str, JsonValue] = {
-                "vectors": len(table),
-                "dim": model.encoder.shape.dim,
-                "step": model.step,
-                "model": model.model_id,
-            }
-            made = manifest.write(folder, "vectors", parents=parents, settings=recipe, facts=facts)
-    return Outcome(layout.vectors, made, made=True)
+        with growing_folder(layout.vectors, identity) as folder, ExitStack() as stack:
+            began = time.monotonic()
+            job = _Job(settings, compute, layout, tokens, parents, recipe, folder)
+            maker = job.maker(stack)
+            job.run(maker, watch)
+            known = folder.finish([window.name for window in job.windows])
+            made = manifest.write(
+                folder.path, "vectors", parents=parents, settings=recipe, facts=job.facts(maker), known=known
+            )
+            measured = job.measured(maker, time.monotonic() - began)
+    return Outcome(layout.vectors, made, made=True, measured=measured)
 
 
-def read_vectors(folder: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a vectors artifact, in order, at most ``batch_rows`` at a time."""
-    for part in sorted(folder.glob("part-*.parquet")):
-        yield from pq.ParquetFile(part).iter_batches(batch_size=batch_rows)
+class _Job:
+    """One run over all windows."""
 
+    def __init__(
+        self,
+        settings: EmbeddingSettings,
+        compute: ComputeSettings,
+        layout: Layout,
+        tokens: Manifest,
+        parents: dict[str, str],
+        recipe: dict[str, JsonValue],
+        folder: GrowingFolder,
+    ) -> None:
+        self.settings, self.compute, self.layout, self.tokens = settings, compute, layout, tokens
+        self.folder = folder
+        self._made_from: dict[str, JsonValue] = {"model": parents.get("checkpoint"), **recipe}
+        self.windows = windows.windows_of(layout.tokens, tokens)
+        self.total = sum(map(len, self.windows))
+        self.kept = 0
 
-def matrix(batch: pa.RecordBatch) -> Vectors:
-    """The ``values`` column as (rows, D) float32."""
-    column = batch.column("values")
-    flat: Vectors = column.flatten().to_numpy().astype(np.float32, copy=False)
-    return flat.reshape(len(column), -1)
-
-
-def _refuse_other_tokenizer(table: TokenTable, model: files.Model) -> None:
-    if table.tokenizer.to_str() != model.tokenizer.to_str():
-        raise DataError(
-            f"{table.folder} was made with another tokenizer than the model's",
-            hint="run `embedctl train` on these tokens, or make the tokens again with the model's tokenizer",
+    def maker(self, stack: ExitStack) -> ShardMaker:
+        """Open the model and the cache, and look for chunks that repeat others."""
+        model = model_of(self.settings, self.layout, pick_device(self.compute.device))
+        passages = passages_for(model, self.layout.tokens, self.tokens, anew=self.settings.model is not None)
+        embedder = Embedder(model, self.settings, self.compute)
+        cache = None
+        if self.settings.cache_megabytes:
+            cache = stack.enter_context(VectorCache(self.layout.cache, megabytes=self.settings.cache_megabytes))
+        contents = (c for window in self.windows for c in passages.contents(window.read([passages.column])))
+        return ShardMaker(
+            self.folder.path,
+            embedder,
+            passages,
+            Repeats.among(contents, self.total),
+            Earlier(self.folder.path, self.windows, embedder.keeping),
+            cache,
+            self.settings.with_text,
         )
 
+    def run(self, maker: ShardMaker, watch: Watch) -> None:
+        """Make every shard that is not there."""
+        due = [window for window in self.windows if self.folder.take(window.name, self.key(window)) is None]
+        self.kept = done = self.total - sum(map(len, due))
+        watch(Tick(done, self.total, "chunks"))
+        for window in due:
 
-def _write(
-    folder: Path,
-    table: TokenTable,
-    model: files.Model,
-    settings: EmbeddingSettings,
-    compute: ComputeSettings,
-    watch: Watch,
-) -> None:
-    layout = schema(settings.dtype)
-    writer: pq.ParquetWriter | None = None
-    dtype = pick_dtype(compute.precision, next(model.encoder.parameters()).device)
-    try:
-        for window, first in enumerate(range(0, len(table), _WINDOW_CHUNKS)):
-            if window % _PART_WINDOWS == 0:
-                if writer is not None:
-                    writer.close()
-                writer = pq.ParquetWriter(folder / f"part-{window // _PART_WINDOWS:05d}.parquet", layout)
-            last = min(first + _WINDOW_CHUNKS, len(table))
-            ids = [table.passage(row) for row in range(first, last)]
+            def tell(tick: Tick, before: int = done, size: int = len(window)) -> None:
+                watch(Tick(before + size - (tick.total or 0) + tick.done, self.total, "chunks"))
 
-            def tell(tick: Tick, before: int = first) -> None:
-                watch(Tick(before + tick.done, len(table), "chunks"))
+            self.folder.commit(maker.make(window, self.key(window), tell))
+            done += len(window)
+            watch(Tick(done, self.total, "chunks"))
 
-            vectors = encode(model.encoder, ids, dtype=dtype, batch_tokens=settings.batch_tokens, watch=tell)
-            if not np.isfinite(vectors).all():
-                bad = table.strings("id", [first + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])])
-                raise DataError(
-                    f"the vector of {bad[0]} is not finite", hint="embedctl checkpoint list; restore another step"
-                )
-            rows = table.rows(first, last, _COLUMNS)
-            assert writer is not None
-            writer.write_table(_table(rows, ids, vectors, model, settings, layout))
-    finally:
-        if writer is not None:
-            writer.close()
+    def key(self, window: Window) -> str:
+        """Of all that a shard is made from."""
+        return growing.key_of({**self._made_from, "part": window.sha256, "first": window.first, "last": window.last})
 
+    def facts(self, maker: ShardMaker) -> dict[str, JsonValue]:
+        shards = self.folder.shards.values()
+        return {
+            "vectors": self.total,
+            "dim": maker.embedder.keeping.dim,
+            "step": maker.embedder.model.step,
+            "model": maker.embedder.model.model_id,
+            "repeats": maker.repeats.count,
+            "worst_cosine": min((float(str(shard.facts["worst_cosine"])) for shard in shards), default=1.0),
+        }
 
-def _table(
-    rows: list[dict[str, Any]],
-    ids: list[Any],
-    vectors: Vectors,
-    model: files.Model,
-    settings: EmbeddingSettings,
-    layout: pa.Schema,
-) -> pa.Table:
-    values = vectors.astype(settings.dtype)
-    offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * values.shape[1])
-    return pa.table(
-        {
-            "id": [row["id"] for row in rows],
-            "values": pa.ListArray.from_arrays(offsets, pa.array(values.ravel())),
-            "digest": [_digest(text, model.model_id, settings.dtype) for text in ids],
-            "metadata": [json.dumps(_metadata(row, settings), ensure_ascii=False) for row in rows],
-        },
-        schema=layout,
-    )
-
-
-def _digest(ids: Any, model_id: str, dtype: str) -> str:
-    """Equal digests mean equal vectors: the same tokens through the same model."""
-    return hashlib.blake2b(
-        ids.astype("<u4").tobytes(), key=f"{model_id[:48]}{dtype}".encode(), digest_size=16
-    ).hexdigest()
-
-
-def _metadata(row: dict[str, Any], settings: EmbeddingSettings) -> dict[str, JsonValue]:
-    own = {name: row[name] for name in ("record", "chunk", "start", "end", "source")}
-    if settings.with_text:
-        own["text"] = row["text"]
-    return {**json.loads(row["metadata"]), **own}
+    def measured(self, maker: ShardMaker, seconds: float) -> dict[str, JsonValue]:
+        return {
+            "seconds": round(seconds, 3),
+            **maker.embedder.measured(),
+            "kept": self.kept,
+            "cached": maker.cached,
+            "repeated": maker.repeated,
+            "cut": maker.passages.cut,
+        }

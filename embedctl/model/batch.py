@@ -15,6 +15,7 @@ from torch import Tensor
 _MULTIPLE = 32
 # Scores of a group, for each head: with the usual twelve heads they stay in a core's cache.
 _GROUP_SCORES = 2**18
+_WHOLE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,11 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _group(lengths: Sequence[int], device: torch.device) -> Group:
-    longest = lengths[-1]
+    """Texts padded to a length that the longest of them decides alone: so a vector's bits do not depend on the others.
+
+    Texts of a length above ``_WHOLE`` are alone in their group.
+    """
+    longest = lengths[-1] if lengths[-1] > _WHOLE else _round_up(lengths[-1])
     rows = bias = None
     if lengths[0] != longest:
         keep = torch.arange(longest) < torch.tensor(lengths).unsqueeze(1)

@@ -1,5 +1,6 @@
 """From token ids to vectors, many texts at a time: the one forward path of training, embedding and search."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from embedctl.errors import OutOfMemory, is_out_of_memory
 from embedctl.model.batch import FlatBatch, sent
+from embedctl.model.budget import CPU_TOKENS, Budget
 from embedctl.model.encoder import Encoder
 from embedctl.progress import Tick, Watch, unwatched
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
 Vectors = npt.NDArray[np.float32]
 
-# On a CPU so many tokens go through all layers together: enough for the kernels, few enough for its cache.
-_CPU_TOKENS = 4096
+_LEAST_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ def flat_batches(texts: Sequence[Ids], *, device: torch.device, tokens: int | No
     """
     limit = sum(map(len, texts)) if tokens is None else tokens
     if device.type == "cpu":
-        limit = min(limit, _CPU_TOKENS)
+        limit = min(limit, CPU_TOKENS)
     pieces = []
     for members in _batches([len(text) for text in texts], limit):
         batch = FlatBatch([torch.from_numpy(texts[i].astype(np.int64)) for i in members], device=device)
@@ -67,21 +69,54 @@ def encode(
     texts: Sequence[Ids],
     *,
     dtype: torch.dtype,
-    batch_tokens: int = 16_384,
+    budget: Budget | None = None,
     watch: Watch = unwatched,
 ) -> Vectors:
     """Vectors, float32 (N, D), in the order of ``texts``, computed without a graph.
 
-    Texts are taken in order of length, as many as make up ``batch_tokens``, so that little work differs in size.
+    Texts are taken in order of length, as many as the budget allows, so that little work differs in size. Where
+    memory runs out, half as many; raises :class:`OutOfMemory` where not one text fits.
     """
+    budget = budget or Budget(next(encoder.parameters()).device)
     vectors = np.zeros((len(texts), encoder.shape.dim), dtype=np.float32)
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    order = np.argsort(lengths, kind="stable")
     done = 0
     with torch.inference_mode():
-        for members in _batches([len(text) for text in texts], batch_tokens):
-            vectors[members] = embed(encoder, [texts[i] for i in members], dtype).cpu().numpy()
+        while done < len(order):
+            members = order[done : done + _fitting(lengths[order[done:]], budget.tokens)]
+            tokens, began = int(lengths[members].sum()), time.monotonic()
+            found = _attempt(encoder, [texts[i] for i in members], dtype)
+            if found is None:
+                if len(members) == 1:
+                    raise OutOfMemory(f"a text of {tokens:,} tokens does not fit", hint="lower tokens.max_tokens")
+                budget.shrink(tokens)
+                continue
+            vectors[members] = found
+            budget.learn(tokens, time.monotonic() - began)
             done += len(members)
             watch(Tick(done, len(texts), "texts"))
     return vectors
+
+
+def _attempt(encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype) -> Vectors | None:
+    """Vectors of a batch; ``None``: no memory. The fault is let go here, and what it held with it."""
+    # Kernels for a few rows add up in another order: the vector of a short text would depend on its company.
+    times = -(-_LEAST_TOKENS // sum(map(len, texts)))
+    try:
+        found: Vectors = embed(encoder, [*texts] * times, dtype)[: len(texts)].cpu().numpy()
+        return found
+    except (RuntimeError, MemoryError) as fault:
+        if not is_out_of_memory(fault):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _fitting(lengths: npt.NDArray[np.int64], tokens: int) -> int:
+    """How many of the first texts make up ``tokens``; one at least."""
+    return max(1, int(np.searchsorted(np.cumsum(lengths[:tokens]), tokens, side="right")))
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
