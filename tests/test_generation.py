@@ -25,8 +25,9 @@ from embedctl.embedding.vectors import Keeping, matrix
 from embedctl.errors import ConfigError, DataError, OutOfMemory
 from embedctl.loading import Loaded
 from embedctl.model import encoding
-from embedctl.model.encoder import initialise
+from embedctl.model.encoder import Encoder, initialise
 from embedctl.model.encoding import encode
+from embedctl.model.packed import PackedLinear, packed
 from embedctl.model.shape import Shape
 from embedctl.tokens import tokenization
 from embedctl.tokens.shards import TokenTable
@@ -62,23 +63,42 @@ def values(loaded: Loaded) -> np.ndarray:
     return np.concatenate([matrix(batch) for batch in read_vectors(loaded.layout.vectors, 50)])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("layout", ["bert", "modernbert"])
-def test_a_vector_does_not_depend_on_its_company(layout: str, dtype: torch.dtype):
+def encoder_of(layout: str) -> Encoder:
     shape = Shape(
         vocabulary=100, max_tokens=700, layers=2, dim=64, heads=4, intermediate_dim=96, layout=layout, local_tokens=24
     )
-    encoder = initialise(shape, seed=1).eval()
+    return initialise(shape, seed=1).eval()
+
+
+def random_texts() -> list[np.ndarray]:
     generator = np.random.default_rng(1)
     lengths = [1, 2, 3, 5, 9, 31, 32, 33, 63, 64, 500, 512, 513, 700, *generator.integers(1, 130, size=80)]
-    texts = [generator.integers(5, 100, size=n).astype(np.uint16) for n in lengths]
+    return [generator.integers(5, 100, size=n).astype(np.uint16) for n in lengths]
 
-    together = encode(encoder, texts, dtype=dtype)
-    some = generator.permutation(len(texts))[:40]
-    alone = [encode(encoder, [text], dtype=dtype)[0] for text in texts]
 
-    assert np.array_equal(encode(encoder, [texts[n] for n in some], dtype=dtype), together[some])
-    assert np.array_equal(np.stack(alone), together)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["bert", "modernbert"])
+def test_a_vector_does_not_depend_on_its_company(layout: str, dtype: torch.dtype):
+    texts = random_texts()
+    some = np.random.default_rng(2).permutation(len(texts))[:40]
+    for encoder in (encoder_of(layout), packed(encoder_of(layout), dtype)):
+        together = encode(encoder, texts, dtype=dtype)
+
+        alone = [encode(encoder, [text], dtype=dtype)[0] for text in texts]
+
+        assert np.array_equal(encode(encoder, [texts[n] for n in some], dtype=dtype), together[some])
+        assert np.array_equal(np.stack(alone), together)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("layout", ["bert", "modernbert"])
+def test_packed_layers_compute_the_same(layout: str, dtype: torch.dtype, tolerance: float):
+    encoder, texts = encoder_of(layout), random_texts()
+
+    made = packed(encoder, dtype)
+
+    assert any(isinstance(module, PackedLinear) for module in made.modules())
+    np.testing.assert_allclose(encode(made, texts, dtype=dtype), encode(encoder, texts, dtype=dtype), atol=tolerance)
 
 
 def repeated_corpus(times: int) -> Loaded:

@@ -12,6 +12,7 @@ from embedctl.embedding.vectors import Keeping, Packed
 from embedctl.errors import ConfigError
 from embedctl.model.budget import Budget
 from embedctl.model.encoding import encode
+from embedctl.model.packed import packed
 from embedctl.model.precision import pick_dtype
 from embedctl.progress import Watch, unwatched
 from embedctl.settings import ComputeSettings, EmbeddingSettings
@@ -34,6 +35,7 @@ class Embedder:
                 f"embedding.dim is {settings.dim}, but the model's vectors have {model.encoder.shape.dim} values"
             )
         self._dtype = pick_dtype(compute.precision, self.device)
+        self._encoder = packed(model.encoder, self._dtype)
         self.budget = Budget(self.device, settings.batch_tokens or None)
         said = f"{model.model_id} {self._dtype} {self.keeping.dim} {self.keeping.dtype}"
         self.identity = hashlib.sha256(said.encode()).digest()
@@ -43,7 +45,7 @@ class Embedder:
     def embed(self, ids: Sequence[Ids], watch: Watch = unwatched) -> Packed:
         """The vectors of some texts as they are kept, (N, R)."""
         began = time.monotonic()
-        vectors = encode(self.model.encoder, ids, dtype=self._dtype, budget=self.budget, watch=watch)
+        vectors = encode(self._encoder, ids, dtype=self._dtype, budget=self.budget, watch=watch)
         if self.keeping.dim < vectors.shape[1]:
             # The first values of a vector are one by themselves (Kusupati et al. 2022, arXiv:2205.13147).
             cut = torch.from_numpy(vectors[:, : self.keeping.dim])

@@ -15,7 +15,6 @@ from torch import Tensor
 _MULTIPLE = 32
 # Scores of a group, for each head: with the usual twelve heads they stay in a core's cache.
 _GROUP_SCORES = 2**18
-_WHOLE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,14 @@ class FlatBatch:
     lengths_B: int64, on the same device; texts are in ``order`` of the sequence they came from
     """
 
-    def __init__(self, texts: Sequence[Tensor], *, device: torch.device) -> None:
+    def __init__(self, texts: Sequence[Tensor], *, device: torch.device, exact: bool = False) -> None:
+        """exact: attention takes texts of one length at a time, and pads none.
+
+        Then the bits of a vector do not depend on the other texts, and among many texts it is faster; among few,
+        those of about equal length together are.
+        """
         lengths = [len(text) for text in texts]
-        self.device = device
+        self.device, self._multiple = device, 1 if exact else _MULTIPLE
         self.order = sorted(range(len(texts)), key=lengths.__getitem__)
         self.lengths = [lengths[i] for i in self.order]
         self.ids_T = sent(torch.cat([texts[i] for i in self.order]), device)
@@ -62,13 +66,16 @@ class FlatBatch:
         groups: list[Group] = []
         first = 0
         for last in range(1, len(self.lengths) + 1):
-            ceiling = _round_up(self.lengths[first])
+            ceiling = self._rounded(self.lengths[first])
             full = (last - first + 1) * ceiling**2 > _GROUP_SCORES
-            if last < len(self.lengths) and _round_up(self.lengths[last]) == ceiling and not full:
+            if last < len(self.lengths) and self._rounded(self.lengths[last]) == ceiling and not full:
                 continue
             groups.append(_group(self.lengths[first:last], self.device))
             first = last
         return groups
+
+    def _rounded(self, length: int) -> int:
+        return -(-length // self._multiple) * self._multiple
 
     @cached_property
     def ends(self) -> Tensor:
@@ -82,18 +89,10 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _group(lengths: Sequence[int], device: torch.device) -> Group:
-    """Texts padded to a length that the longest of them decides alone: so a vector's bits do not depend on the others.
-
-    Texts of a length above ``_WHOLE`` are alone in their group.
-    """
-    longest = lengths[-1] if lengths[-1] > _WHOLE else _round_up(lengths[-1])
+    longest = lengths[-1]
     rows = bias = None
     if lengths[0] != longest:
         keep = torch.arange(longest) < torch.tensor(lengths).unsqueeze(1)
         rows = keep.flatten().nonzero().squeeze(1).to(device)
         bias = torch.zeros(keep.shape).masked_fill_(~keep, -math.inf)[:, None, None, :].to(device)
     return Group(sum(lengths), len(lengths), longest, rows, bias)
-
-
-def _round_up(length: int) -> int:
-    return -(-length // _MULTIPLE) * _MULTIPLE

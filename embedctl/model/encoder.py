@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from embedctl.model.attention import angles, attend, rotate
 from embedctl.model.batch import FlatBatch
+from embedctl.model.packed import PackedLinear
 from embedctl.model.shape import Shape
 
 Angles = tuple[Tensor, Tensor]
@@ -36,7 +37,7 @@ class BertBlock(nn.Module):
     def forward(self, hidden_TD: Tensor, batch: FlatBatch, turns: Sequence[Angles]) -> Tensor:
         mixed_TD = attend(linear(self.qkv, hidden_TD), batch, heads=self.heads, window=None)
         hidden_TD = norm(self.attention_norm, hidden_TD + linear(self.out, mixed_TD))
-        return norm(self.norm, hidden_TD + linear(self.down, F.gelu(linear(self.up, hidden_TD))))
+        return norm(self.norm, hidden_TD + linear(self.down, linear(self.up, hidden_TD, gelu=True)))
 
 
 class ModernBlock(nn.Module):
@@ -121,9 +122,13 @@ class Encoder(nn.Module):
         return hidden_TD.index_select(0, picked_B).float()
 
 
-def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """The layer in the arithmetic of ``x``."""
-    return F.linear(x, layer.weight.to(x.dtype), None if layer.bias is None else layer.bias.to(x.dtype))
+def linear(layer: nn.Module, x: Tensor, *, gelu: bool = False) -> Tensor:
+    """The layer in the arithmetic of ``x``; ``gelu``: and then that function (Hendrycks & Gimpel, arXiv:1606.08415)."""
+    if isinstance(layer, PackedLinear):
+        return layer(x, gelu=gelu)  # type: ignore[no-any-return]
+    assert isinstance(layer, nn.Linear)
+    found = F.linear(x, layer.weight.to(x.dtype), None if layer.bias is None else layer.bias.to(x.dtype))
+    return F.gelu(found) if gelu else found
 
 
 def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:

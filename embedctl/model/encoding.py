@@ -30,7 +30,9 @@ class Piece:
     batch: FlatBatch
 
 
-def flat_batches(texts: Sequence[Ids], *, device: torch.device, tokens: int | None = None) -> list[Piece]:
+def flat_batches(
+    texts: Sequence[Ids], *, device: torch.device, tokens: int | None = None, exact: bool = False
+) -> list[Piece]:
     """All of ``texts``, in order of length, at most ``tokens`` at a time (but one text at least).
 
     On a CPU never more than its cache likes, which changes nothing but the time.
@@ -40,14 +42,15 @@ def flat_batches(texts: Sequence[Ids], *, device: torch.device, tokens: int | No
         limit = min(limit, CPU_TOKENS)
     pieces = []
     for members in _batches([len(text) for text in texts], limit):
-        batch = FlatBatch([torch.from_numpy(texts[i].astype(np.int64)) for i in members], device=device)
+        batch = FlatBatch([torch.from_numpy(texts[i].astype(np.int64)) for i in members], device=device, exact=exact)
         pieces.append(Piece(members, batch))
     return pieces
 
 
-def embed(encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype) -> Tensor:
+def embed(encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype, *, exact: bool = False) -> Tensor:
     """Vectors, float32 (B, D), of a batch of texts (token ids with their special tokens), in their order."""
-    return embed_pieces(encoder, flat_batches(texts, device=next(encoder.parameters()).device), dtype)
+    device = next(encoder.parameters()).device
+    return embed_pieces(encoder, flat_batches(texts, device=device, exact=exact), dtype)
 
 
 def embed_pieces(encoder: Encoder, pieces: Sequence[Piece], dtype: torch.dtype) -> Tensor:
@@ -75,7 +78,8 @@ def encode(
     """Vectors, float32 (N, D), in the order of ``texts``, computed without a graph.
 
     Texts are taken in order of length, as many as the budget allows, so that little work differs in size. Where
-    memory runs out, half as many; raises :class:`OutOfMemory` where not one text fits.
+    memory runs out, half as many; raises :class:`OutOfMemory` where not one text fits. On a CPU no bit of a vector
+    depends on the other texts.
     """
     budget = budget or Budget(next(encoder.parameters()).device)
     vectors = np.zeros((len(texts), encoder.shape.dim), dtype=np.float32)
@@ -104,7 +108,7 @@ def _attempt(encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype) -> Vect
     # Kernels for a few rows add up in another order: the vector of a short text would depend on its company.
     times = -(-_LEAST_TOKENS // sum(map(len, texts)))
     try:
-        found: Vectors = embed(encoder, [*texts] * times, dtype)[: len(texts)].cpu().numpy()
+        found: Vectors = embed(encoder, [*texts] * times, dtype, exact=True)[: len(texts)].cpu().numpy()
         return found
     except (RuntimeError, MemoryError) as fault:
         if not is_out_of_memory(fault):
