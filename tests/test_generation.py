@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from embedctl.artifacts import manifest
+from embedctl.artifacts import growing, manifest
 from embedctl.artifacts.outcome import Outcome
 from embedctl.checkpoint import files
 from embedctl.data import corpus, validation
@@ -130,7 +130,7 @@ def test_equal_content_is_embedded_once_and_fanned_out(megabytes: int):
     done = made(loaded, cache_megabytes=megabytes)
 
     assert done.measured["embedded"] == len(contents)
-    assert done.measured["repeated"] == len(table) - len(contents) == done.manifest.facts["repeats"]
+    assert done.measured["repeated"] == len(table) - len(contents)
     model = files.load_model(files.head(loaded.layout.checkpoints), torch.device("cpu"))
     ids = [table.passage(row) for row in range(len(table))]
     assert np.array_equal(values(loaded), encode(model.encoder, ids, dtype=torch.float32))
@@ -225,11 +225,11 @@ def test_out_of_memory_halves_the_batch_and_changes_no_bit(monkeypatch: pytest.M
     whole = bytes_of(loaded)
     embed, tried = encoding.embed, []
 
-    def little_room(encoder: object, texts: Sequence[np.ndarray], dtype: object) -> torch.Tensor:
+    def little_room(encoder: object, texts: Sequence[np.ndarray], dtype: object, **named: object) -> torch.Tensor:
         tried.append(sum(map(len, texts)))
         if tried[-1] > 200:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return embed(encoder, texts, dtype)
+        return embed(encoder, texts, dtype, **named)
 
     monkeypatch.setattr(encoding, "embed", little_room)
     made(loaded, dtype="float16", cache_megabytes=0)
@@ -237,7 +237,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_bit(monkeypatch: pytest.M
 
     assert bytes_of(loaded) == whole
     assert max(tried) > 200
-    monkeypatch.setattr(encoding, "embed", lambda *_: little_room(None, [np.zeros(999)], None))
+    monkeypatch.setattr(encoding, "embed", lambda *_, **__: little_room(None, [np.zeros(999)], None))
     with pytest.raises(OutOfMemory):
         made(loaded, dtype="float16", cache_megabytes=0)
 
@@ -357,6 +357,70 @@ def test_a_vector_that_is_not_finite_is_named_and_nothing_is_written(monkeypatch
     with pytest.raises(DataError, match=r"the vector of r\d+#\d+ is not finite"):
         made(loaded)
     assert not loaded.layout.vectors.exists()
+
+
+def test_processes_share_the_windows_and_the_bytes_are_those_of_one():
+    loaded = trained(count=80)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    Path("over.py").write_text(SMALL_WINDOWS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "over.py"]
+    ran = subprocess.run(
+        [*torchrun, *options(*SMALL), "--json", "embed", "generate"], env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    together = bytes_of(loaded)
+    for path in loaded.layout.cache.iterdir():
+        path.unlink()
+    made(loaded, with_text=False)
+
+    alone = made(loaded, cache_megabytes=0)
+
+    told = json.loads(ran.stdout)
+    assert bytes_of(loaded) == together
+    assert told["measured"]["embedded"] >= alone.measured["embedded"]
+
+
+SMALL_WINDOWS = """
+import sys
+from embedctl.embedding import windows
+windows.CHUNKS = 32
+from embedctl.cli.app import main
+main(sys.argv[1:])
+"""
+
+
+def test_on_a_ray_cluster_a_killed_node_loses_nothing(monkeypatch: pytest.MonkeyPatch):
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    loaded = trained(count=80)
+    made(loaded, cache_megabytes=0)
+    whole = bytes_of(loaded)
+    made(loaded, with_text=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    other = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        commit, left = growing.GrowingFolder.commit, [2]
+
+        def killing(folder: growing.GrowingFolder, shard: growing.Shard) -> growing.Shard:
+            left[0] -= 1
+            if not left[0]:
+                cluster.remove_node(other, allow_graceful=False)
+            return commit(folder, shard)
+
+        monkeypatch.setattr(growing.GrowingFolder, "commit", killing)
+        settings = loaded.settings.embedding.model_copy(update={"cache_megabytes": 0})
+        generate(settings, loaded.settings.compute, loaded.layout, engine="ray")
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+    assert left[0] < 0
+    assert bytes_of(loaded) == whole
 
 
 def test_no_cache_leaves_none_and_the_hits_are_said(run: Run):

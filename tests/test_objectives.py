@@ -16,13 +16,13 @@ from embedctl.checkpoint import beginning, files
 from embedctl.loading import Loaded
 from embedctl.mining.negatives import Negatives
 from embedctl.model.objective import info_nce
+from embedctl.ranks import Ranks
 from embedctl.settings import TrainingSettings
 from embedctl.tokens.shards import TokenTable
 from embedctl.training import gradients
 from embedctl.training.laying import Layer
 from embedctl.training.masks import MaskStream, held_batch
 from embedctl.training.pairs import Mined, PairBatch, PairStream
-from embedctl.training.ranks import Ranks
 from embedctl.training.trainee import Trainee
 from tests.conftest import options, prepare, tiny, train
 
@@ -202,7 +202,7 @@ from embedctl.training import gradients
 from embedctl.training.laying import Layer
 from embedctl.training.masks import MaskStream
 from embedctl.training.pairs import PairStream
-from embedctl.training.ranks import joined
+from embedctl.ranks import joined
 from tests.test_objectives import gradients_of, trainee_of
 from tests.conftest import tiny
 

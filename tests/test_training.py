@@ -18,13 +18,13 @@ import torch
 from embedctl.checkpoint import beginning, files
 from embedctl.errors import ArtifactError, ConfigError, DataError, DivergedError, NotFoundError
 from embedctl.loading import Loaded
+from embedctl.ranks import Ranks
 from embedctl.settings import TrainingSettings
 from embedctl.tokens.shards import TokenTable
 from embedctl.training import gradients, loop
 from embedctl.training.laying import Layer
 from embedctl.training.pairs import PairStream
 from embedctl.training.prefetch import prefetch
-from embedctl.training.ranks import Ranks
 from embedctl.training.schedule import rate_share
 from embedctl.training.trainee import Trainee
 from tests.conftest import Run, options, prepare, state, tiny, train

@@ -71,6 +71,10 @@ class GrowingFolder:
         self.shards[shard.name] = shard
         return shard
 
+    def look_again(self) -> None:
+        """See what other processes have committed."""
+        self.shards.update(_noted(self.path))
+
     def finish(self, names: list[str]) -> dict[str, FileEntry]:
         """Keep the shards ``names`` and no others, list them in ``shards.json``; the entries of their files."""
         kept = [self.shards[name] for name in names]
@@ -92,7 +96,7 @@ def growing_folder(target: Path, identity: str) -> Iterator[GrowingFolder]:
     """
     if target.is_symlink():
         raise RefusedError(f"{target} is a symbolic link", hint="remove the link; embedctl writes only real folders")
-    partial = target.with_name(f".{target.name}.partial")
+    partial = partial_of(target)
     stale = target.with_name(f".{target.name}.stale")
     if partial.exists() and _identity(partial) != identity:
         folders.remove_if_there(stale)
@@ -105,6 +109,16 @@ def growing_folder(target: Path, identity: str) -> Iterator[GrowingFolder]:
     (partial / ".identity").unlink()
     folders.put_in_place(partial, target)
     folders.remove_if_there(stale)
+
+
+def joined_folder(target: Path) -> GrowingFolder:
+    """The folder that another process is growing, to help it with that."""
+    return GrowingFolder(partial_of(target), _noted(partial_of(target)), {})
+
+
+def partial_of(target: Path) -> Path:
+    """Where an artifact lies while it grows."""
+    return target.with_name(f".{target.name}.partial")
 
 
 def tidy(target: Path) -> None:

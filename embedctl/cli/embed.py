@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,12 +21,17 @@ def generate(
             "--model", metavar="DIR", help="A published model, a run or a checkpoint; default: the run's head."
         ),
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option("--engine", help="ray: on the cluster of RAY_ADDRESS (pip install 'embedctl\\[ray]')."),
+    ] = "local",
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Neither look up vectors by content nor keep them.")
     ] = False,
 ) -> None:
     """Embed every chunk, equal ones once; leaves Parquet shards. A killed run goes on where it was."""
     from embedctl.embedding import generation
+    from embedctl.ranks import is_first
 
     loaded = settings_of(context)
     settings = loaded.settings.embedding
@@ -34,8 +39,10 @@ def generate(
         settings = settings.model_copy(update={"model": model})
     if no_cache:
         settings = settings.model_copy(update={"cache_megabytes": 0})
-    with render.progress("embed", quiet=invocation(context).quiet) as watch:
-        made = generation.generate(settings, loaded.settings.compute, loaded.layout, watch=watch)
+    with render.progress("embed", quiet=invocation(context).quiet or not is_first()) as watch:
+        made = generation.generate(settings, loaded.settings.compute, loaded.layout, engine=engine, watch=watch)
+    if not is_first():
+        return
     show.outcome(context, made, facts={"vectors": "vectors", "dim": "dimensions"}, then="embedctl embed upsert")
     if made.made and not invocation(context).as_json:
         render.note(_what_was_done(made.measured, settings.dtype, made.manifest.facts), quiet=invocation(context).quiet)

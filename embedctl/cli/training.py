@@ -23,7 +23,7 @@ def train(
     ] = None,
 ) -> None:
     """Train the encoder on query-passage pairs, on crops of text without queries, or on hidden words."""
-    from embedctl.training.ranks import is_first
+    from embedctl.ranks import is_first
     from embedctl.training.run import Plan
     from embedctl.training.run import train as run
 

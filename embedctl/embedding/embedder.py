@@ -1,9 +1,7 @@
 """A model made ready for many texts: what they become, and what stands for it in the cache."""
 
 import hashlib
-import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -20,10 +18,7 @@ from embedctl.tokens.shards import Ids
 
 
 class Embedder:
-    """identity: of all that changes a vector, apart from the ids of its text; the prompt is among those
-
-    tokens, texts, seconds: what was embedded so far, and how long that took
-    """
+    """identity: of all that changes a vector, apart from the ids of its text; the prompt is among those"""
 
     def __init__(self, model: Model, settings: EmbeddingSettings, compute: ComputeSettings) -> None:
         """Raises :class:`ConfigError` if the model has fewer values than are to be kept."""
@@ -39,28 +34,12 @@ class Embedder:
         self.budget = Budget(self.device, settings.batch_tokens or None)
         said = f"{model.model_id} {self._dtype} {self.keeping.dim} {self.keeping.dtype}"
         self.identity = hashlib.sha256(said.encode()).digest()
-        self.tokens = self.texts = 0
-        self.seconds = 0.0
 
     def embed(self, ids: Sequence[Ids], watch: Watch = unwatched) -> Packed:
         """The vectors of some texts as they are kept, (N, R)."""
-        began = time.monotonic()
         vectors = encode(self._encoder, ids, dtype=self._dtype, budget=self.budget, watch=watch)
         if self.keeping.dim < vectors.shape[1]:
             # The first values of a vector are one by themselves (Kusupati et al. 2022, arXiv:2205.13147).
             cut = torch.from_numpy(vectors[:, : self.keeping.dim])
             vectors = (torch.nn.functional.normalize(cut) if self.model.encoder.shape.normalize else cut).numpy()
-        self.texts += len(ids)
-        self.tokens += sum(map(len, ids))
-        self.seconds += time.monotonic() - began
         return self.keeping.pack(vectors)
-
-    def measured(self) -> dict[str, Any]:
-        """How fast it was, for people."""
-        seconds = max(self.seconds, 1e-9)
-        return {
-            "embedded": self.texts,
-            "texts_per_second": round(self.texts / seconds, 1),
-            "tokens_per_second": round(self.tokens / seconds),
-            "batch_tokens": self.budget.tokens,
-        }

@@ -1,35 +1,28 @@
 """The vectors artifact: every chunk of the tokens, embedded by one model."""
 
-import logging
 import time
-from contextlib import ExitStack
+from typing import Literal
 
 from pydantic import JsonValue
 
 from embedctl.artifacts import growing, manifest
 from embedctl.artifacts.folder import lock
-from embedctl.artifacts.growing import GrowingFolder, growing_folder
+from embedctl.artifacts.growing import GrowingFolder, Shard, growing_folder, joined_folder
 from embedctl.artifacts.layout import Layout
-from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.checkpoint import files
 from embedctl.embedding import windows
-from embedctl.embedding.cache import VectorCache
-from embedctl.embedding.earlier import Earlier
-from embedctl.embedding.embedder import Embedder
-from embedctl.embedding.passages import passages_for
-from embedctl.embedding.repeats import Repeats
-from embedctl.embedding.shards import ShardMaker
-from embedctl.embedding.source import model_of, named_model
+from embedctl.embedding.shards import Tally
+from embedctl.embedding.source import named_model
+from embedctl.embedding.task import Task
 from embedctl.embedding.vectors import matrix, read_vectors
-from embedctl.embedding.windows import Window
-from embedctl.model.precision import pick_device
 from embedctl.progress import Tick, Watch, unwatched
+from embedctl.ranks import Ranks, joined
 from embedctl.settings import ComputeSettings, EmbeddingSettings
 
 __all__ = ["generate", "matrix", "read_vectors", "recipe_of"]
 
-_log = logging.getLogger(__name__)
+Engine = Literal["local", "ray"]
 
 # How rows are made; another number makes all shards anew.
 _FORMAT = 2
@@ -49,107 +42,114 @@ def recipe_of(settings: EmbeddingSettings, compute: ComputeSettings) -> dict[str
 
 
 def generate(
-    settings: EmbeddingSettings, compute: ComputeSettings, layout: Layout, *, watch: Watch = unwatched
+    settings: EmbeddingSettings,
+    compute: ComputeSettings,
+    layout: Layout,
+    *,
+    engine: Engine = "local",
+    watch: Watch = unwatched,
 ) -> Outcome:
-    """Embed ``tokens/NAME`` into ``vectors/NAME``, window by window; what a killed run has made is taken over."""
+    """Embed ``tokens/NAME`` into ``vectors/NAME``, window by window; what a killed run has made is taken over.
+
+    Processes that `torchrun` started share the windows.
+
+    engine: ``ray``: embed on the Ray cluster of RAY_ADDRESS, or on one of this machine
+    """
     tokens = manifest.read_verified(layout.tokens, "tokens")
     parents = {"tokens": tokens.content_id}
     if settings.model is None:
         parents["checkpoint"] = files.head(layout.checkpoints).model_id
     recipe = recipe_of(settings, compute)
     identity = manifest.fingerprint("vectors", parents, recipe)
-    with lock(layout.lock(layout.vectors)):
-        found = up_to_date(layout.vectors, "vectors", identity)
-        if found:
-            growing.tidy(layout.vectors)
-            return found
-        with growing_folder(layout.vectors, identity) as folder, ExitStack() as stack:
+    made_from = manifest.digest({"model": parents.get("checkpoint"), **recipe})
+    parts = tuple(windows.windows_of(layout.tokens, tokens))
+    task = Task(settings, compute, layout, tokens, parts, made_from, growing.partial_of(layout.vectors))
+    with joined(compute.device) as ranks:
+        if not ranks.is_first:
+            return _help(task, ranks)
+        with lock(layout.lock(layout.vectors)):
+            found = up_to_date(layout.vectors, "vectors", identity)
+            if found:
+                growing.tidy(layout.vectors)
+                ranks.most(0)
+                return found
             began = time.monotonic()
-            job = _Job(settings, compute, layout, tokens, parents, recipe, folder)
-            maker = job.maker(stack)
-            job.run(maker, watch)
-            known = folder.finish([window.name for window in job.windows])
-            made = manifest.write(
-                folder.path, "vectors", parents=parents, settings=recipe, facts=job.facts(maker), known=known
-            )
-            measured = job.measured(maker, time.monotonic() - began)
-    return Outcome(layout.vectors, made, made=True, measured=measured)
+            with growing_folder(layout.vectors, identity) as folder:
+                kept = sum(len(window) for window in parts if folder.take(window.name, task.key(window)))
+                ranks.most(1)
+                tally = _on_ray(task, folder, watch) if engine == "ray" else _share(task, folder, ranks, watch)
+                folder.look_again()
+                known = folder.finish([window.name for window in parts])
+                facts = _facts(task, [folder.shards[window.name] for window in parts])
+                made = manifest.write(
+                    folder.path, "vectors", parents=parents, settings=recipe, facts=facts, known=known
+                )
+        ranks.most(0)
+    return Outcome(layout.vectors, made, made=True, measured=_measured(tally, kept, time.monotonic() - began))
 
 
-class _Job:
-    """One run over all windows."""
+def _help(task: Task, ranks: Ranks) -> Outcome:
+    """What the other processes do: their share of the windows, in the folder of the first one."""
+    made = bool(ranks.most(0))
+    if made:
+        _share(task, joined_folder(task.layout.vectors), ranks, unwatched)
+        ranks.most(0)
+    return Outcome(task.layout.vectors, manifest.read(task.layout.vectors, "vectors"), made=made)
 
-    def __init__(
-        self,
-        settings: EmbeddingSettings,
-        compute: ComputeSettings,
-        layout: Layout,
-        tokens: Manifest,
-        parents: dict[str, str],
-        recipe: dict[str, JsonValue],
-        folder: GrowingFolder,
-    ) -> None:
-        self.settings, self.compute, self.layout, self.tokens = settings, compute, layout, tokens
-        self.folder = folder
-        self._made_from: dict[str, JsonValue] = {"model": parents.get("checkpoint"), **recipe}
-        self.windows = windows.windows_of(layout.tokens, tokens)
-        self.total = sum(map(len, self.windows))
-        self.kept = 0
 
-    def maker(self, stack: ExitStack) -> ShardMaker:
-        """Open the model and the cache, and look for chunks that repeat others."""
-        model = model_of(self.settings, self.layout, pick_device(self.compute.device))
-        passages = passages_for(model, self.layout.tokens, self.tokens, anew=self.settings.model is not None)
-        embedder = Embedder(model, self.settings, self.compute)
-        cache = None
-        if self.settings.cache_megabytes:
-            cache = stack.enter_context(VectorCache(self.layout.cache, megabytes=self.settings.cache_megabytes))
-        contents = (c for window in self.windows for c in passages.contents(window.read([passages.column])))
-        return ShardMaker(
-            self.folder.path,
-            embedder,
-            passages,
-            Repeats.among(contents, self.total),
-            Earlier(self.folder.path, self.windows, embedder.keeping),
-            cache,
-            self.settings.with_text,
-        )
+def _share(task: Task, folder: GrowingFolder, ranks: Ranks, watch: Watch) -> Tally:
+    """Make this process's part of the shards that are not there; what all of them did."""
+    due = [window for window in task.windows if window.name not in folder.shards]
+    ranks.most(0)  # all have looked
+    tally = Tally()
+    with task.opened() as maker:
+        watch(Tick(_done(task, folder), task.total, "chunks"))
+        for window in due[ranks.rank :: ranks.size]:
+            before = _done(task, folder)
 
-    def run(self, maker: ShardMaker, watch: Watch) -> None:
-        """Make every shard that is not there."""
-        due = [window for window in self.windows if self.folder.take(window.name, self.key(window)) is None]
-        self.kept = done = self.total - sum(map(len, due))
-        watch(Tick(done, self.total, "chunks"))
-        for window in due:
+            def tell(tick: Tick, before: int = before, size: int = len(window)) -> None:
+                watch(Tick(before + size - (tick.total or 0) + tick.done, task.total, "chunks"))
 
-            def tell(tick: Tick, before: int = done, size: int = len(window)) -> None:
-                watch(Tick(before + size - (tick.total or 0) + tick.done, self.total, "chunks"))
+            shard, more = maker.make(window, task.key(window), tell)
+            folder.commit(shard)
+            tally += more
+            if ranks.size > 1:
+                folder.look_again()
+            watch(Tick(_done(task, folder), task.total, "chunks"))
+    return Tally(*ranks.total(tally.numbers))
 
-            self.folder.commit(maker.make(window, self.key(window), tell))
-            done += len(window)
-            watch(Tick(done, self.total, "chunks"))
 
-    def key(self, window: Window) -> str:
-        """Of all that a shard is made from."""
-        return growing.key_of({**self._made_from, "part": window.sha256, "first": window.first, "last": window.last})
+def _on_ray(task: Task, folder: GrowingFolder, watch: Watch) -> Tally:
+    from embedctl.embedding import on_ray
 
-    def facts(self, maker: ShardMaker) -> dict[str, JsonValue]:
-        shards = self.folder.shards.values()
-        return {
-            "vectors": self.total,
-            "dim": maker.embedder.keeping.dim,
-            "step": maker.embedder.model.step,
-            "model": maker.embedder.model.model_id,
-            "repeats": maker.repeats.count,
-            "worst_cosine": min((float(str(shard.facts["worst_cosine"])) for shard in shards), default=1.0),
-        }
+    due = [window for window in task.windows if window.name not in folder.shards]
+    tally = Tally()
+    watch(Tick(_done(task, folder), task.total, "chunks"))
+    for shard, more in on_ray.make(task, due):
+        folder.commit(shard)
+        tally += more
+        watch(Tick(_done(task, folder), task.total, "chunks"))
+    return tally
 
-    def measured(self, maker: ShardMaker, seconds: float) -> dict[str, JsonValue]:
-        return {
-            "seconds": round(seconds, 3),
-            **maker.embedder.measured(),
-            "kept": self.kept,
-            "cached": maker.cached,
-            "repeated": maker.repeated,
-            "cut": maker.passages.cut,
-        }
+
+def _done(task: Task, folder: GrowingFolder) -> int:
+    return sum(len(window) for window in task.windows if window.name in folder.shards)
+
+
+def _facts(task: Task, shards: list[Shard]) -> dict[str, JsonValue]:
+    told = [shard.facts for shard in shards]
+    return {
+        "vectors": task.total,
+        **{name: told[0][name] for name in ("dim", "step", "model")},
+        "worst_cosine": min(float(str(facts["worst_cosine"])) for facts in told),
+    }
+
+
+def _measured(tally: Tally, kept: int, seconds: float) -> dict[str, JsonValue]:
+    return {
+        "seconds": round(seconds, 3),
+        "kept": kept,
+        **{name: int(getattr(tally, name)) for name in ("embedded", "cached", "repeated", "cut", "tokens")},
+        "texts_per_second": round(tally.embedded / max(tally.seconds, 1e-9), 1),
+        "tokens_per_second": round(tally.tokens / max(tally.seconds, 1e-9)),
+    }

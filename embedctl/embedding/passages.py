@@ -24,13 +24,11 @@ class Passages:
     """How to get from rows of the tokens artifact to what is embedded.
 
     encoder: encodes the texts anew; ``None``: the ids on disk are those that the model would make
-    cut:     texts that were longer than the model takes, so far
     """
 
     frame: Frame
     max_tokens: int
     encoder: TextEncoder | None = None
-    cut: int = 0
     column: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,15 +39,15 @@ class Passages:
         found = rows.column(self.column)
         return windows.lists(found) if self.encoder is None else windows.texts(found)
 
-    def ids(self, contents: Sequence[Content]) -> list[Ids]:
-        """Token ids with the special ones, of some of the :meth:`contents`."""
+    def ids(self, contents: Sequence[Content]) -> tuple[list[Ids], int]:
+        """Token ids with the special ones, of some of the :meth:`contents`; and how many texts were cut for them."""
         if self.encoder is None:
-            return list(contents)  # type: ignore[arg-type]
+            return list(contents), 0  # type: ignore[arg-type]
         encoded = self.encoder.encode([bytes(text).decode() for text in contents])
         room = self.max_tokens - self.frame.count
-        self.cut += int((np.diff(encoded.offsets) > room).sum())
+        cut = int((np.diff(encoded.offsets) > room).sum())
         spans = zip(encoded.offsets[:-1].tolist(), encoded.offsets[1:].tolist(), strict=True)
-        return [self.frame.around(encoded.ids[a : min(b, a + room)]) for a, b in spans]
+        return [self.frame.around(encoded.ids[a : min(b, a + room)]) for a, b in spans], cut
 
 
 def passages_for(model: Model, tokens: Path, manifest: Manifest, *, anew: bool) -> Passages:

@@ -35,8 +35,3 @@ class Repeats:
         # The first of equal ones, as the sort is stable.
         _, first, place = np.unique(keys, return_index=True, return_inverse=True)
         return cls(first[place].astype(np.int64))
-
-    @property
-    def count(self) -> int:
-        """Chunks that hold what an earlier one held."""
-        return int((self.first != np.arange(len(self.first))).sum())

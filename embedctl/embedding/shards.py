@@ -5,13 +5,13 @@ Shape suffixes: N chunks of the window, R bytes of a vector as it is kept.
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import JsonValue
@@ -27,18 +27,35 @@ from embedctl.embedding.vectors import Packed
 from embedctl.embedding.windows import Window
 from embedctl.errors import DataError
 from embedctl.progress import Watch, unwatched
+from embedctl.tokens.shards import Ids
 
 _COLUMNS = ["id", "record", "chunk", "start", "end", "source", "text", "metadata"]
 _OWN = ("record", "chunk", "start", "end", "source")
 _ROW_GROUP = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Where vectors came from: embedded here (tokens, seconds), out of the cache, or equal to another chunk's."""
+
+    embedded: float = 0
+    tokens: float = 0
+    seconds: float = 0
+    cached: float = 0
+    repeated: float = 0
+    cut: float = 0
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        return astuple(self)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(*(one + more for one, more in zip(self.numbers, other.numbers, strict=True)))
+
+
 @dataclass(slots=True)
 class ShardMaker:
-    """All that is needed to make any shard of one vectors artifact.
-
-    cached, repeated: vectors that were found in the cache, or in this artifact, so far
-    """
+    """All that is needed to make any shard of one vectors artifact."""
 
     to: Path
     embedder: Embedder
@@ -47,14 +64,11 @@ class ShardMaker:
     earlier: Earlier
     cache: VectorCache | None
     with_text: bool
-    cached: int = 0
-    repeated: int = 0
 
-    def make(self, window: Window, key: str, watch: Watch = unwatched) -> Shard:
+    def make(self, window: Window, key: str, watch: Watch = unwatched) -> tuple[Shard, Tally]:
         """Write ``to/NAME.parquet`` and make it durable. The bytes depend on ``key`` alone."""
         table = window.read(sorted({*_COLUMNS, self.passages.column}))
-        contents = self.passages.contents(table)
-        rows_NR, keys = self._vectors(window, contents, watch)
+        rows_NR, keys, tally = self._vectors(window, self.passages.contents(table), watch)
         bad = self.embedder.keeping.bad_rows(rows_NR)
         if len(bad):
             raise DataError(
@@ -63,52 +77,49 @@ class ShardMaker:
             )
         path = self.to / f"{window.name}.parquet"
         partial = path.with_name(f".{path.name}.partial")
-        _write(partial, self._rows(table, rows_NR, keys), self.embedder.keeping.dtype)
+        _write(partial, self._rows(table, rows_NR, keys))
         entry = entry_of(partial)
         partial.replace(path)
+        worst = self.embedder.keeping.worst_cosine(rows_NR)
         facts: dict[str, JsonValue] = {
             "vectors": len(window),
-            "worst_cosine": self.embedder.keeping.worst_cosine(rows_NR),
+            "dim": self.embedder.keeping.dim,
+            "model": self.embedder.model.model_id,
+            "step": self.embedder.model.step,
+            "worst_cosine": worst,
         }
-        return Shard(name=window.name, key=key, files={path.name: entry}, facts=facts)
+        return Shard(name=window.name, key=key, files={path.name: entry}, facts=facts), tally
 
-    def _vectors(self, window: Window, contents: Sequence[Content], watch: Watch) -> tuple[Packed, list[bytes]]:
+    def _vectors(self, window: Window, contents: Sequence[Content], watch: Watch) -> tuple[Packed, list[bytes], Tally]:
         """The vector of each chunk as it is kept, and the key of its ids under this model."""
         first = self.repeats.first[window.start : window.start + len(window)]
-        own = np.arange(window.start, window.start + len(window))
-        rows_NR = np.zeros((len(window), self.embedder.keeping.row_bytes), dtype=np.uint8)
-        known = self.earlier.fill(rows_NR, np.where(first < window.start, first, -1))
         # Of equal chunks in the window the first one is looked up or embedded, for all of them.
-        _, leaders, leader_of = np.unique(first, return_index=True, return_inverse=True)
-        wanted = leaders[~known[leaders]]
-        ids = self.passages.ids([contents[row] for row in leaders])
-        leading_keys = [key_of(text.astype("<u4"), self.embedder.identity) for text in ids]
-        place = {int(row): number for number, row in enumerate(leaders)}
-        self.repeated += int((first != own).sum())
-        self._embed(
-            rows_NR,
-            wanted,
-            [ids[place[r]] for r in wanted.tolist()],
-            [leading_keys[place[r]] for r in wanted.tolist()],
-            watch,
-        )
-        return rows_NR[leaders][leader_of], [leading_keys[number] for number in leader_of]
+        firsts, leaders, leader_of = np.unique(first, return_index=True, return_inverse=True)
+        rows_NR = np.zeros((len(leaders), self.embedder.keeping.row_bytes), dtype=np.uint8)
+        known = self.earlier.fill(rows_NR, np.where(firsts < window.start, firsts, -1))
+        ids, cut = self.passages.ids([contents[row] for row in leaders])
+        keys = [key_of(text.astype("<u4"), self.embedder.identity) for text in ids]
+        tally = self._embed(rows_NR, np.flatnonzero(~known).tolist(), ids, keys, watch)
+        tally += Tally(repeated=len(window) - int((~known).sum()), cut=cut)
+        return rows_NR[leader_of], [keys[number] for number in leader_of], tally
 
     def _embed(
-        self, rows_NR: Packed, wanted: npt.NDArray[np.int64], ids: Sequence[Any], keys: Sequence[bytes], watch: Watch
-    ) -> None:
+        self, rows_NR: Packed, wanted: list[int], ids: Sequence[Ids], keys: Sequence[bytes], watch: Watch
+    ) -> Tally:
         """Fill the rows ``wanted`` from the cache, and what is not there by embedding it."""
-        have = self.cache.get(keys) if self.cache else {}
-        hit = [n for n, key in enumerate(keys) if len(have.get(key, b"")) == rows_NR.shape[1]]
+        have = self.cache.get([keys[n] for n in wanted]) if self.cache else {}
+        hit = [n for n in wanted if len(have.get(keys[n], b"")) == rows_NR.shape[1]]
         if hit:
-            rows_NR[wanted[hit]] = np.frombuffer(b"".join(have[keys[n]] for n in hit), np.uint8).reshape(len(hit), -1)
-        self.cached += len(hit)
-        miss = sorted({*range(len(keys))} - {*hit})
-        if miss:
-            made = self.embedder.embed([ids[n] for n in miss], watch)
-            rows_NR[wanted[miss]] = made
-            if self.cache:
-                self.cache.put([(keys[n], made[at].tobytes()) for at, n in enumerate(miss)])
+            rows_NR[hit] = np.frombuffer(b"".join(have[keys[n]] for n in hit), np.uint8).reshape(len(hit), -1)
+        miss = sorted({*wanted} - {*hit})
+        if not miss:
+            return Tally(cached=len(hit))
+        began = time.monotonic()
+        rows_NR[miss] = self.embedder.embed([ids[n] for n in miss], watch)
+        seconds = time.monotonic() - began
+        if self.cache:
+            self.cache.put([(keys[n], rows_NR[n].tobytes()) for n in miss])
+        return Tally(len(miss), sum(len(ids[n]) for n in miss), seconds, cached=len(hit))
 
     def _rows(self, table: pa.Table, rows_NR: Packed, keys: Sequence[bytes]) -> pa.Table:
         metadata = [self._metadata(row) for row in table.select(_COLUMNS).to_pylist()]
@@ -127,13 +138,9 @@ class ShardMaker:
         return json.dumps({**given, **own}, ensure_ascii=False)
 
 
-def _write(path: Path, rows: pa.Table, dtype: vectors.Dtype) -> None:
+def _write(path: Path, rows: pa.Table) -> None:
     """Metadata compressed, values as they are: they would not become smaller."""
-    plain = {"values.list.element": "NONE", "scale": "NONE"}
-    names = [name for name in rows.schema.names if name not in ("values", "scale")]
-    compression = {
-        **dict.fromkeys(names, "ZSTD"),
-        **{n: c for n, c in plain.items() if n.split(".")[0] in rows.schema.names},
-    }
+    numbers = {"values": "values.list.element", "scale": "scale"}
+    compression = {numbers.get(name, name): "NONE" if name in numbers else "ZSTD" for name in rows.schema.names}
     with pq.ParquetWriter(path, rows.schema, compression=compression, use_dictionary=False) as writer:
         writer.write_table(rows, row_group_size=_ROW_GROUP)

@@ -14,11 +14,11 @@ from torch import Tensor
 from embedctl.model.encoder import Encoder
 from embedctl.model.encoding import Piece, embed_pieces, flat_batches
 from embedctl.model.objective import info_nce
+from embedctl.ranks import Ranks
 from embedctl.settings import TrainingSettings
 from embedctl.training.laying import Laid
 from embedctl.training.masks import MaskBatch
 from embedctl.training.pairs import PairBatch
-from embedctl.training.ranks import Ranks
 from embedctl.training.trainee import Trainee
 
 

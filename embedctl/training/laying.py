@@ -7,9 +7,9 @@ import torch
 
 from embedctl.model.batch import sent
 from embedctl.model.encoding import Ids, Piece, flat_batches
+from embedctl.ranks import Ranks
 from embedctl.training.masks import MaskBatch
 from embedctl.training.pairs import PairBatch
-from embedctl.training.ranks import Ranks
 
 Batch = PairBatch | MaskBatch
 

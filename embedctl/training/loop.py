@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from embedctl.errors import DivergedError, OutOfMemory, is_out_of_memory
+from embedctl.ranks import Ranks
 from embedctl.settings import TrainingSettings
 from embedctl.training.average import Average
 from embedctl.training.gradients import accumulate_masks, accumulate_pairs
@@ -18,7 +19,6 @@ from embedctl.training.masks import MaskBatch, MaskStream
 from embedctl.training.optimizer import Optimizers
 from embedctl.training.pairs import PairStream
 from embedctl.training.prefetch import prefetch
-from embedctl.training.ranks import Ranks
 from embedctl.training.scale import LossScale
 from embedctl.training.schedule import rate_share
 from embedctl.training.trainee import Trainee

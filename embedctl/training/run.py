@@ -17,6 +17,7 @@ from embedctl.mining.negatives import Negatives
 from embedctl.model.encoder import Encoder
 from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.progress import Watch, unwatched
+from embedctl.ranks import Ranks, joined
 from embedctl.settings import Secrets, Settings, TrainingSettings
 from embedctl.template import config_text
 from embedctl.tokens.shards import TokenTable
@@ -28,7 +29,6 @@ from embedctl.training.loop import Parts, Step, Stream
 from embedctl.training.masks import MaskStream
 from embedctl.training.optimizer import make_optimizers
 from embedctl.training.pairs import PairStream
-from embedctl.training.ranks import Ranks, joined
 from embedctl.training.scale import LossScale
 from embedctl.training.state import Counters
 from embedctl.training.stopping import Stop, between_steps

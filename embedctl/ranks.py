@@ -1,4 +1,4 @@
-"""The processes of one run: one, or as many as `torchrun` started, each with a share of every batch.
+"""The processes of one job: one, or as many as `torchrun` started, each with a share of every batch.
 
 All of them hold the same weights. What they exchange is the vectors of a batch, so that every text is a negative for
 all queries, and the sums of their gradients; so they compute what one process would with the same batch.
@@ -60,6 +60,16 @@ class Ranks:
         value = torch.tensor(number, dtype=torch.float64, device=device)
         dist.all_reduce(value, op=dist.ReduceOp.MAX)
         return float(value)
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """The sum over the processes of each number."""
+        if self.size == 1:
+            return [*numbers]
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        values = torch.tensor(numbers, dtype=torch.float64, device=device)
+        dist.all_reduce(values)
+        found: list[float] = values.tolist()
+        return found
 
 
 def is_first() -> bool:
