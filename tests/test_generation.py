@@ -359,6 +359,20 @@ def test_a_vector_that_is_not_finite_is_named_and_nothing_is_written(monkeypatch
     assert not loaded.layout.vectors.exists()
 
 
+def test_parity_tells_the_truth(run: Run):
+    trained()
+
+    exact = json.loads(run(*options(*SMALL), "--json", "embed", "parity", "--texts", "20").out)
+    half = json.loads(run(*options(*SMALL, "compute.precision=bf16"), "--json", "embed", "parity", "--texts", "20").out)
+
+    assert exact["alone, and in a batch"]["equal_share"] == half["alone, and in a batch"]["equal_share"] == 1
+    assert exact["float32, and float32 as used"]["worst_cosine"] > 1 - 1e-6
+    assert 0.99 < half["float32, and bfloat16 as used"]["worst_cosine"] < 1
+    assert half["ONNX, and float32"]["worst_cosine"] > 1 - 1e-5
+    shown = run(*options(*SMALL), "embed", "parity", "--texts", "5")
+    assert "100.0%" in shown.out
+
+
 def test_processes_share_the_windows_and_the_bytes_are_those_of_one():
     loaded = trained(count=80)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}

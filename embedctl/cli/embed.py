@@ -49,6 +49,37 @@ def generate(
 
 
 @app.command()
+def parity(
+    context: typer.Context,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", metavar="DIR", help="A published model, a run or a checkpoint; default: the run's head."
+        ),
+    ] = None,
+    texts: Annotated[int, typer.Option("--texts", min=1, max=10_000, help="Chunks to compare on.")] = 200,
+) -> None:
+    """Compare vectors: alone and in a batch, in float32 and as used, by ONNX and here."""
+    from embedctl.embedding.parity import compare
+
+    loaded = settings_of(context)
+    settings = loaded.settings.embedding
+    if model is not None:
+        settings = settings.model_copy(update={"model": model})
+    with render.progress("compare", quiet=invocation(context).quiet) as watch:
+        found = compare(settings, loaded.settings.compute, loaded.layout, texts=texts, watch=watch)
+    if invocation(context).as_json:
+        render.write_json({"ok": True, **{name: compared.to_json() for name, compared in found.items()}})
+        return
+    rows = [
+        [name, f"{compared.worst_cosine:.7f}", f"{compared.equal_share:.1%}", compared.tokens]
+        for name, compared in found.items()
+    ]
+    columns = ["the same text", "worst cosine", "equal to the bit", "tokens of the worst"]
+    render.table(columns, rows, right=columns[1:])
+
+
+@app.command()
 def upsert(
     context: typer.Context,
     batch_size: Annotated[

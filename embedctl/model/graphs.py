@@ -33,7 +33,7 @@ Graph = Callable[[Tensor, Tensor], Tensor]
 
 def write_onnx(encoder: Encoder, folder: Path) -> None:
     """Write ``model.onnx`` and beside it its weights, ``model.onnx.data``."""
-    _refuse_missing("onnx", "onnxscript", "onnxruntime")
+    _refuse_missing()
     texts, tokens = torch.export.Dim("texts", min=1), torch.export.Dim("tokens", min=1, max=encoder.shape.max_tokens)
     # Sizes of 0 and 1 would be taken for fixed ones.
     ids = torch.zeros(2, min(8, encoder.shape.max_tokens), dtype=torch.int64)
@@ -88,8 +88,17 @@ def open_torchscript(folder: Path) -> Graph:
     return module
 
 
-def _refuse_missing(*packages: str) -> None:
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+def can_run_onnx() -> bool:
+    """Whether all is installed that writing and running ONNX takes."""
+    return not _missing()
+
+
+def _missing() -> list[str]:
+    return [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+
+
+def _refuse_missing() -> None:
+    missing = _missing()
     if missing:
         raise ConfigError(
             f"writing ONNX takes packages that are not installed: {', '.join(missing)}",
