@@ -1,12 +1,6 @@
 """Generating vectors: each content once, the same bytes whatever happened on the way."""
 
 import json
-import os
-import pickle
-import signal
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,21 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from embedctl.artifacts import growing, manifest
+from embedctl.artifacts import manifest
 from embedctl.artifacts.outcome import Outcome
 from embedctl.checkpoint import files
 from embedctl.data import corpus, validation
 from embedctl.embedding import embedder, windows
-from embedctl.embedding.cache import VectorCache
 from embedctl.embedding.generation import generate, read_vectors
 from embedctl.embedding.vectors import Keeping, matrix
 from embedctl.errors import ConfigError, DataError, OutOfMemory
 from embedctl.loading import Loaded
 from embedctl.model import encoding
-from embedctl.model.encoder import Encoder, initialise
 from embedctl.model.encoding import encode
-from embedctl.model.packed import PackedLinear, packed
-from embedctl.model.shape import Shape
 from embedctl.tokens import tokenization
 from embedctl.tokens.shards import TokenTable
 from tests.conftest import Run, options, prepare, tiny, train, write_corpus
@@ -61,44 +51,6 @@ def bytes_of(loaded: Loaded) -> dict[str, str]:
 
 def values(loaded: Loaded) -> np.ndarray:
     return np.concatenate([matrix(batch) for batch in read_vectors(loaded.layout.vectors, 50)])
-
-
-def encoder_of(layout: str) -> Encoder:
-    shape = Shape(
-        vocabulary=100, max_tokens=700, layers=2, dim=64, heads=4, intermediate_dim=96, layout=layout, local_tokens=24
-    )
-    return initialise(shape, seed=1).eval()
-
-
-def random_texts() -> list[np.ndarray]:
-    generator = np.random.default_rng(1)
-    lengths = [1, 2, 3, 5, 9, 31, 32, 33, 63, 64, 500, 512, 513, 700, *generator.integers(1, 130, size=80)]
-    return [generator.integers(5, 100, size=n).astype(np.uint16) for n in lengths]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("layout", ["bert", "modernbert"])
-def test_a_vector_does_not_depend_on_its_company(layout: str, dtype: torch.dtype):
-    texts = random_texts()
-    some = np.random.default_rng(2).permutation(len(texts))[:40]
-    for encoder in (encoder_of(layout), packed(encoder_of(layout), dtype)):
-        together = encode(encoder, texts, dtype=dtype)
-
-        alone = [encode(encoder, [text], dtype=dtype)[0] for text in texts]
-
-        assert np.array_equal(encode(encoder, [texts[n] for n in some], dtype=dtype), together[some])
-        assert np.array_equal(np.stack(alone), together)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("layout", ["bert", "modernbert"])
-def test_packed_layers_compute_the_same(layout: str, dtype: torch.dtype, tolerance: float):
-    encoder, texts = encoder_of(layout), random_texts()
-
-    made = packed(encoder, dtype)
-
-    assert any(isinstance(module, PackedLinear) for module in made.modules())
-    np.testing.assert_allclose(encode(made, texts, dtype=dtype), encode(encoder, texts, dtype=dtype), atol=tolerance)
 
 
 def repeated_corpus(times: int) -> Loaded:
@@ -242,109 +194,6 @@ def test_out_of_memory_halves_the_batch_and_changes_no_bit(monkeypatch: pytest.M
         made(loaded, dtype="float16", cache_megabytes=0)
 
 
-KILLED = """
-import os, signal, sys
-from embedctl.cli.app import main
-from embedctl.embedding import cache, shards, windows
-from embedctl.artifacts import growing
-windows.CHUNKS = 32
-folder = growing.GrowingFolder
-places = [(folder, "commit"), (cache.VectorCache, "put"), (shards, "_write"), (folder, "finish")]
-words = sys.argv[1:]
-for times in (1, 2, 4):
-    for owner, name in places:
-        for after in (False, True):
-            child = os.fork()
-            if not child:
-                real, left = getattr(owner, name), [times]
-                def killing(*a, **k):
-                    left[0] -= 1
-                    if not left[0] and not after:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    found = real(*a, **k)
-                    if not left[0]:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    return found
-                setattr(owner, name, killing)
-                try:
-                    main(words)
-                finally:
-                    os._exit(0)
-            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-def test_killed_anywhere_and_run_again_gives_the_same_bytes(monkeypatch: pytest.MonkeyPatch):
-    loaded = trained(count=80)
-    made(loaded)
-    whole = bytes_of(loaded)
-    made(loaded, with_text=False)
-    for path in (loaded.layout.cache).iterdir():
-        path.unlink()
-
-    words = [*options(*SMALL), "--quiet", "embed", "generate"]
-    ran = subprocess.run(
-        [sys.executable, "-c", KILLED, *words], capture_output=True, text=True, timeout=120, check=True
-    )
-
-    codes = [int(code) for code in ran.stdout.split() if code.lstrip("-").isdigit()]
-    assert codes.count(-signal.SIGKILL) >= 6
-    made(loaded)
-    assert bytes_of(loaded) == whole
-
-
-def test_the_cache_runs_no_code_and_finds_nothing_in_a_row_that_is_not_its_own(tmp_path: Path):
-    canary = tmp_path / "canary"
-    evil = pickle.dumps(_Evil(str(canary)))
-    keys = [bytes([n]) * 16 for n in range(4)]
-    with VectorCache(tmp_path / "cache", megabytes=10) as cache:
-        cache.put([(key, b"row of " + key) for key in keys])
-    precious = tmp_path / "precious"
-    precious.write_text("kept")
-    with sqlite3.connect(tmp_path / "cache/cache.db") as table:
-        table.execute("UPDATE Cache SET mode = 4, value = ? WHERE key = ?", (evil, keys[0]))
-        table.execute("UPDATE Cache SET mode = 3, filename = '../precious', value = NULL WHERE key = ?", (keys[1],))
-        table.execute("UPDATE Cache SET value = replace(value, 'row', 'raw') WHERE key = ?", (keys[2],))
-
-    with VectorCache(tmp_path / "cache", megabytes=10) as cache:
-        found = cache.get(keys)
-        cache.put([(keys[1], b"anew")])
-
-    assert found == {keys[3]: b"row of " + keys[3]}
-    assert not canary.exists()
-    assert precious.read_text() == "kept"
-    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
-
-
-class _Evil:
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
-
-
-def test_the_cache_stays_within_its_bytes(tmp_path: Path):
-    with VectorCache(tmp_path / "cache", megabytes=2) as cache:
-        for n in range(8):
-            cache.put([(n.to_bytes(8, "big") + k.to_bytes(8, "big"), bytes(1000)) for k in range(500)])
-        newest = cache.get([(7).to_bytes(8, "big") + k.to_bytes(8, "big") for k in range(500)])
-        oldest = cache.get([(0).to_bytes(8, "big") + k.to_bytes(8, "big") for k in range(500)])
-
-    assert sum(path.stat().st_size for path in (tmp_path / "cache").iterdir() if path.suffix == ".db") < 2.1e6
-    assert (len(newest), len(oldest)) == (500, 0)
-
-
-def test_a_damaged_cache_is_replaced_and_a_full_disk_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache/cache.db").write_bytes(b"this is no database" * 1000)
-
-    with VectorCache(tmp_path / "cache", megabytes=2) as cache:
-        cache.put([(b"k" * 16, b"row")])
-        assert cache.get([b"k" * 16]) == {b"k" * 16: b"row"}
-    assert "damaged" in caplog.text
-
-
 def test_a_vector_that_is_not_finite_is_named_and_nothing_is_written(monkeypatch: pytest.MonkeyPatch):
     loaded = trained()
 
@@ -371,70 +220,6 @@ def test_parity_tells_the_truth(run: Run):
     assert half["ONNX, and float32"]["worst_cosine"] > 1 - 1e-5
     shown = run(*options(*SMALL), "embed", "parity", "--texts", "5")
     assert "100.0%" in shown.out
-
-
-def test_processes_share_the_windows_and_the_bytes_are_those_of_one():
-    loaded = trained(count=80)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-    Path("over.py").write_text(SMALL_WINDOWS)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "over.py"]
-    ran = subprocess.run(
-        [*torchrun, *options(*SMALL), "--json", "embed", "generate"], env=environment, capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    together = bytes_of(loaded)
-    for path in loaded.layout.cache.iterdir():
-        path.unlink()
-    made(loaded, with_text=False)
-
-    alone = made(loaded, cache_megabytes=0)
-
-    told = json.loads(ran.stdout)
-    assert bytes_of(loaded) == together
-    assert told["measured"]["embedded"] >= alone.measured["embedded"]
-
-
-SMALL_WINDOWS = """
-import sys
-from embedctl.embedding import windows
-windows.CHUNKS = 32
-from embedctl.cli.app import main
-main(sys.argv[1:])
-"""
-
-
-def test_on_a_ray_cluster_a_killed_node_loses_nothing(monkeypatch: pytest.MonkeyPatch):
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    loaded = trained(count=80)
-    made(loaded, cache_megabytes=0)
-    whole = bytes_of(loaded)
-    made(loaded, with_text=False)
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    other = cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False)
-    try:
-        commit, left = growing.GrowingFolder.commit, [2]
-
-        def killing(folder: growing.GrowingFolder, shard: growing.Shard) -> growing.Shard:
-            left[0] -= 1
-            if not left[0]:
-                cluster.remove_node(other, allow_graceful=False)
-            return commit(folder, shard)
-
-        monkeypatch.setattr(growing.GrowingFolder, "commit", killing)
-        settings = loaded.settings.embedding.model_copy(update={"cache_megabytes": 0})
-        generate(settings, loaded.settings.compute, loaded.layout, engine="ray")
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-
-    assert left[0] < 0
-    assert bytes_of(loaded) == whole
 
 
 def test_no_cache_leaves_none_and_the_hits_are_said(run: Run):

@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from torch import Tensor
 
+from embedctl.embedding.vectors import read_vectors
 from embedctl.errors import ArtifactError
+from embedctl.loading import Loaded
 from embedctl.model import published
 from embedctl.model.batch import FlatBatch
 from embedctl.model.encoder import Encoder
@@ -25,7 +27,7 @@ from embedctl.model.layouts import config_of, from_published, shape_of, to_publi
 from embedctl.model.sentence_transformers import write_folder
 from embedctl.model.shape import Layout, Shape
 from embedctl.tokens import published as tokenizers
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Run, options, prepare
 from tests.loopback_hub import LoopbackHub, Server
 from tests.test_model import lively
 
@@ -289,3 +291,29 @@ def test_a_model_of_the_hub_is_fetched_at_its_commit_without_pickles(folder: Pat
     assert pinned == ["query:", sorted(contents)]
     assert missing == [2, "model.init_from: no model someone/else on the Hub"]
     assert unnamed == [2, "model.init_from: no folder at nowhere"]
+
+
+def test_a_published_model_embeds_chunks_straight_from_its_folder(run: Run):
+    from sentence_transformers import SentenceTransformer
+
+    loaded = prepare("tokens.max_tokens=20", count=12)
+    words = options("tokens.max_tokens=20", "compute.precision=fp32")
+
+    other = json.loads(run(*words, "--json", "embed", "generate", "--model", str(MINILM)).out)
+    by_text = vectors(loaded)
+    loaded = prepare("tokens.max_tokens=20", f"model.init_from={MINILM}", f"tokens.tokenizer={MINILM}", count=12)
+    run(*words, "--set", f"embedding.model={MINILM}", "embed", "generate")
+    by_ids = vectors(loaded)
+
+    theirs = SentenceTransformer(str(MINILM), device="cpu")
+    for ids, texts, found in (by_text, by_ids):
+        assert len(ids) > 12
+        assert least_cosine(found, theirs.encode(texts)) >= 0.99999
+    assert other["facts"]["dim"] == 384
+    assert other["measured"]["cut"] == 0
+
+
+def vectors(loaded: Loaded) -> tuple[list[str], list[str], np.ndarray]:
+    rows = [row for batch in read_vectors(loaded.layout.vectors, 99) for row in batch.to_pylist()]
+    texts = [json.loads(row["metadata"])["text"] for row in rows]
+    return [row["id"] for row in rows], texts, np.array([row["values"] for row in rows])
