@@ -147,7 +147,7 @@ def test_exporting_over_a_foreign_folder_is_refused(run: Run):
     Path("mine/file").write_text("precious")
 
     ran = run(*options(), "embed", "export", "--format", "npy", "--to", "mine")
-    wrong = run(*options(), "embed", "export", "--format", "csv")
+    wrong = run(*options(), "embed", "export", "--format", "tflite")
 
     assert (ran.code, wrong.code) == (11, 2)
     assert Path("mine/file").read_text() == "precious"
