@@ -180,7 +180,7 @@ def test_a_bug_is_called_one_and_shown_when_asked_for(run: Run, monkeypatch: pyt
         (("train", "--max-steps", "many"), "not a valid int"),
         (("train", "--max-steps", "0"), "x>=1"),
         (("checkpoint", "restore"), "Missing argument"),
-        (("embed", "export", "--format", "csv"), "csv"),
+        (("embed", "export", "--format", "tflite"), "tflite"),
     ],
 )
 def test_what_is_mistyped_is_said_and_ends_with_2(run: Run, words: tuple[str, ...], says: str) -> None:

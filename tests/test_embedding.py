@@ -13,7 +13,8 @@ from torch import nn
 from embedctl.artifacts import manifest
 from embedctl.checkpoint import files
 from embedctl.embedding import shards, windows
-from embedctl.embedding.generation import generate, matrix, read_vectors
+from embedctl.embedding.generation import generate
+from embedctl.embedding.vectors import matrix, read_vectors
 from embedctl.errors import DataError
 from embedctl.loading import Loaded
 from embedctl.model.encoding import encode
@@ -146,7 +147,7 @@ def test_exporting_over_a_foreign_folder_is_refused(run: Run):
     Path("mine/file").write_text("precious")
 
     ran = run(*options(), "embed", "export", "--format", "npy", "--to", "mine")
-    wrong = run(*options(), "embed", "export", "--format", "csv")
+    wrong = run(*options(), "embed", "export", "--format", "tflite")
 
     assert (ran.code, wrong.code) == (11, 2)
     assert Path("mine/file").read_text() == "precious"

@@ -13,8 +13,8 @@ from embedctl.artifacts.outcome import Outcome
 from embedctl.checkpoint import files
 from embedctl.data import corpus, validation
 from embedctl.embedding import embedder, windows
-from embedctl.embedding.generation import generate, read_vectors
-from embedctl.embedding.vectors import Keeping, matrix
+from embedctl.embedding.generation import generate
+from embedctl.embedding.vectors import Keeping, matrix, read_vectors
 from embedctl.errors import ConfigError, DataError, OutOfMemory
 from embedctl.loading import Loaded
 from embedctl.model import encoding

@@ -9,6 +9,10 @@ import typer
 from embedctl.cli import render, show
 from embedctl.cli.context import invocation, settings_of
 
+_FORMATS = (
+    "npy, parquet, jsonl, csv, word2vec, glove, safetensors, embedding-layer, pinecone-parquet, projector or faiss."
+)
+
 app = typer.Typer(no_args_is_help=True, help="Make vectors, store them, search them, export them.")
 
 
@@ -127,7 +131,7 @@ def search(
 @app.command()
 def export(
     context: typer.Context,
-    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="npy, parquet, jsonl or embedding-layer.")],
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help=_FORMATS)],
     to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="A new folder, or an older export.")] = None,
 ) -> None:
     """Write the vectors in a format that other programs read."""
@@ -137,7 +141,7 @@ def export(
         raise typer.BadParameter(f"want {', '.join(exporting.FORMATS)}; got {form!r}", param_hint="--format")
     loaded = settings_of(context)
     with render.progress("export", quiet=invocation(context).quiet) as watch:
-        made = exporting.export(form, loaded.layout, to=to, watch=watch)
+        made = exporting.export(form, loaded.layout, to=to, namespace=loaded.settings.store.namespace, watch=watch)
     show.outcome(context, made, facts={"vectors": "vectors", "dim": "dimensions"}, then=_how_to_read(form, made.folder))
 
 
@@ -161,8 +165,15 @@ def _how_to_read(form: str, folder: Path) -> str:
         "npy": f"python -c 'import numpy; print(numpy.load(\"{where}/vectors.npy\").shape)'",
         "parquet": f"open {where}/vectors.parquet with DuckDB, polars or pandas",
         "jsonl": f"head -n 1 {where}/vectors.jsonl",
+        "csv": f"open {where}/vectors.csv with a spreadsheet or pandas",
+        "word2vec": f'gensim.models.KeyedVectors.load_word2vec_format("{where}/vectors.txt")',
+        "glove": f'gensim.models.KeyedVectors.load_word2vec_format("{where}/vectors.txt", no_header=True)',
+        "safetensors": f'safetensors.torch.load_file("{where}/vectors.safetensors")["vectors"]',
         "embedding-layer": "nn.Embedding.from_pretrained(safetensors.torch.load_file("
         f'"{where}/embedding.safetensors")["weight"])',
+        "pinecone-parquet": f"upload {where}/import to a bucket, then index.start_import(its address)",
+        "projector": f"tensorboard --logdir {where}",
+        "faiss": f'faiss.read_index("{where}/vectors.faiss")',
     }[form]
 
 

@@ -1,113 +1,70 @@
 """Vectors in the formats that other programs read."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-from safetensors.numpy import save as tensor_bytes
+from pydantic import JsonValue
+from safetensors import SafetensorError
 
 from embedctl.artifacts import manifest
-from embedctl.artifacts.folder import lock, new_folder, write_file
+from embedctl.artifacts.folder import lock, new_folder
 from embedctl.artifacts.layout import Layout
-from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, refuse_foreign, up_to_date
-from embedctl.embedding.generation import matrix, read_vectors
-from embedctl.progress import Tick, Watch, unwatched
+from embedctl.embedding.exports import arrays, index, lines, projector, tables
+from embedctl.embedding.exports.blocks import Format, Source, refuse_other
+from embedctl.errors import ArtifactError
+from embedctl.progress import Watch, unwatched
 
-FORMATS = ("npy", "parquet", "jsonl", "embedding-layer")
-
-_BATCH_ROWS = 4096
-
-
-def export(form: str, layout: Layout, *, to: Path | None = None, watch: Watch = unwatched) -> Outcome:
-    """Write ``vectors/NAME`` into a folder of its own: ``to``, or ``exports/NAME-FORMAT`` in the workspace."""
-    source = manifest.read_verified(layout.vectors, "vectors")
-    parents = {"vectors": source.content_id}
-    target = (to or layout.exports / f"{layout.run}-{form}").absolute()
-    refuse_foreign(target)
-    with lock(layout.root / ".locks" / "exports.lock"):
-        found = up_to_date(target, "export", manifest.fingerprint("export", parents, {"format": form}))
-        if found:
-            return found
-        with new_folder(target) as folder:
-            _WRITERS[form](folder, layout.vectors, source, watch)
-            facts = {name: source.facts[name] for name in ("vectors", "dim", "model")}
-            made = manifest.write(folder, "export", parents=parents, settings={"format": form}, facts=facts)
-    return Outcome(target, made, made=True)
-
-
-def _npy(folder: Path, vectors: Path, source: Manifest, watch: Watch) -> None:
-    """``vectors.npy`` (N, D) and ``ids.json``, a list in the same order."""
-    write_file(folder / "ids.json", _ids(vectors))
-    shape = (source.number("vectors"), source.number("dim"))
-    with (folder / "vectors.npy").open("wb") as stream:
-        # The header first, then row after row: the matrix never stands in memory.
-        header = {"descr": np.dtype(_dtype(source)).str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(stream, header)
-        done = 0
-        for batch in read_vectors(vectors, _BATCH_ROWS):
-            stream.write(np.ascontiguousarray(matrix(batch).astype(_dtype(source))).tobytes())
-            done += len(batch)
-            watch(Tick(done, shape[0], "vectors"))
-
-
-def _parquet(folder: Path, vectors: Path, source: Manifest, watch: Watch) -> None:
-    """One ``vectors.parquet`` with id, values, digest, metadata."""
-    writer: pq.ParquetWriter | None = None
-    done = 0
-    for batch in read_vectors(vectors, _BATCH_ROWS):
-        writer = writer or pq.ParquetWriter(folder / "vectors.parquet", batch.schema)
-        writer.write_batch(batch)
-        done += len(batch)
-        watch(Tick(done, source.number("vectors"), "vectors"))
-    if writer is not None:
-        writer.close()
-
-
-def _jsonl(folder: Path, vectors: Path, source: Manifest, watch: Watch) -> None:
-    """``vectors.jsonl``: an object with id, values and metadata per line; values keep every bit of a float32."""
-    done = 0
-    with (folder / "vectors.jsonl").open("w", encoding="utf-8", newline="\n") as stream:
-        for batch in read_vectors(vectors, _BATCH_ROWS):
-            rows = zip(batch.column("id"), matrix(batch), batch.column("metadata"), strict=True)
-            for id_, values, metadata in rows:
-                # The shortest decimal that is the same float32: 42 % fewer bytes than the float64's.
-                numbers = ",".join(np.format_float_positional(value, unique=True, trim="0") for value in values)
-                head = json.dumps({"id": id_.as_py()}, ensure_ascii=False)[:-1]
-                stream.write(f'{head}, "values": [{numbers}], "metadata": {metadata.as_py()}}}\n')
-            done += len(batch)
-            watch(Tick(done, source.number("vectors"), "vectors"))
-
-
-def _embedding_layer(folder: Path, vectors: Path, source: Manifest, watch: Watch) -> None:
-    """``weight`` (N, D) for ``nn.Embedding.from_pretrained``, and ``rows.json``: id -> row. Holds the whole matrix."""
-    parts = []
-    for batch in read_vectors(vectors, _BATCH_ROWS):
-        parts.append(matrix(batch))
-        watch(Tick(sum(map(len, parts)), source.number("vectors"), "vectors"))
-    weight = np.concatenate(parts).astype(_dtype(source))
-    write_file(folder / "embedding.safetensors", tensor_bytes({"weight": weight}))
-    rows = {id_: row for row, id_ in enumerate(json.loads(_ids(vectors)))}
-    write_file(folder / "rows.json", (json.dumps(rows, ensure_ascii=False) + "\n").encode())
-
-
-_WRITERS: dict[str, Callable[[Path, Path, Manifest, Watch], None]] = {
-    "npy": _npy,
-    "parquet": _parquet,
-    "jsonl": _jsonl,
-    "embedding-layer": _embedding_layer,
+FORMATS: dict[str, Format] = {
+    "npy": Format(arrays.write_npy, arrays.read_npy),
+    "parquet": Format(tables.write_parquet, tables.read_parquet, expected=str),
+    "jsonl": Format(lines.write_jsonl, lines.read_jsonl, expected=json.loads),
+    "csv": Format(lines.write_csv, lines.read_csv, expected=str),
+    "word2vec": Format(lines.write_word2vec, lines.read_word2vec),
+    "glove": Format(lines.write_glove, lines.read_glove),
+    "safetensors": Format(arrays.write_safetensors, arrays.read_safetensors),
+    "embedding-layer": Format(arrays.write_layer, arrays.read_layer),
+    "pinecone-parquet": Format(tables.write_pinecone, tables.read_pinecone, expected=tables.flat_of),
+    "projector": Format(projector.write_projector, projector.read_projector),
+    "faiss": Format(index.write_faiss, index.read_faiss),
 }
 
 
-def _ids(vectors: Path) -> bytes:
-    ids: list[Any] = []
-    for batch in read_vectors(vectors, _BATCH_ROWS):
-        ids += batch.column("id").to_pylist()
-    return (json.dumps(ids, ensure_ascii=False) + "\n").encode()
+def export(
+    form: str, layout: Layout, *, to: Path | None = None, namespace: str = "", watch: Watch = unwatched
+) -> Outcome:
+    """Write ``vectors/NAME`` into a folder of its own: ``to``, or ``exports/NAME-FORMAT`` in the workspace.
+
+    What was written is read back and compared before it takes its place.
+
+    namespace: of Pinecone, for ``pinecone-parquet`` alone
+    """
+    if form == "faiss":
+        index.refuse_without_faiss()
+    settings: dict[str, JsonValue] = {"format": form}
+    if form == "pinecone-parquet":
+        tables.pinecone_folder(namespace)
+        settings["namespace"] = namespace
+    found = manifest.read_verified(layout.vectors, "vectors")
+    parents = {"vectors": found.content_id}
+    target = (to or layout.exports / f"{layout.run}-{form}").absolute()
+    refuse_foreign(target)
+    with lock(layout.root / ".locks" / "exports.lock"):
+        there = up_to_date(target, "export", manifest.fingerprint("export", parents, settings))
+        if there:
+            return there
+        with new_folder(target) as folder:
+            _write(form, folder, Source.of(layout.vectors, found, namespace, watch))
+            facts = {name: found.facts[name] for name in ("vectors", "dim", "model")}
+            made = manifest.write(folder, "export", parents=parents, settings=settings, facts=facts)
+    return Outcome(target, made, made=True)
 
 
-def _dtype(source: Manifest) -> str:
-    return str(source.settings["dtype"])
+def _write(form: str, folder: Path, source: Source) -> None:
+    kind = FORMATS[form]
+    kind.write(folder, source)
+    try:
+        refuse_other(form, kind, folder, source)
+    except (ValueError, RuntimeError, SafetensorError) as fault:
+        # How the libraries say that a file is not one of theirs.
+        raise ArtifactError(f"the {form} export cannot be read back: {fault}") from None

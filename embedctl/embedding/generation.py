@@ -15,12 +15,9 @@ from embedctl.embedding import windows
 from embedctl.embedding.shards import Tally
 from embedctl.embedding.source import named_model
 from embedctl.embedding.task import Task
-from embedctl.embedding.vectors import matrix, read_vectors
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.ranks import Ranks, joined
 from embedctl.settings import ComputeSettings, EmbeddingSettings
-
-__all__ = ["generate", "matrix", "read_vectors", "recipe_of"]
 
 Engine = Literal["local", "ray"]
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import JsonValue, SecretStr
 
+from embedctl.embedding.exports.tables import flat
 from embedctl.errors import AuthError, ConfigError, DataError, EmbedctlError, NotFoundError, RemoteError
 from embedctl.settings import StoreSettings
 from embedctl.store.protocol import Hit, Row, Vector
@@ -241,7 +241,7 @@ def _vector(row: Row, model: str, dim: int | None) -> dict[str, Any]:
         raise DataError(f"the id {row.id!r} is not one for Pinecone: want 1 to {_ID_CHARACTERS} ASCII characters")
     if len(row.values) != dim or not np.isfinite(row.values).all() or not row.values.any():
         raise DataError(f"the vector of {row.id} has {len(row.values)} numbers, some not finite, or all of them zero")
-    metadata = {**_flat(row.metadata), _MODEL: model, _DIGEST: row.digest}
+    metadata = {**flat(row.metadata), _MODEL: model, _DIGEST: row.digest}
     size = len(json.dumps(metadata, ensure_ascii=False).encode())
     if size > _METADATA_BYTES:
         raise DataError(
@@ -254,17 +254,6 @@ def _vector(row: Row, model: str, dim: int | None) -> dict[str, Any]:
 def _decimals(values: Vector) -> list[float]:
     """The shortest decimals that are the same float32: 42 % fewer bytes on the wire, not a bit lost."""
     return [float(np.format_float_scientific(value, unique=True)) for value in values]
-
-
-def _flat(metadata: Mapping[str, JsonValue]) -> dict[str, Any]:
-    """Pinecone takes no null, no nesting, and lists of strings alone."""
-    flat: dict[str, Any] = {}
-    for name, value in metadata.items():
-        plain = isinstance(value, str | bool) or (isinstance(value, int | float) and math.isfinite(value))
-        strings = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        if value is not None:
-            flat[name] = value if plain or strings else json.dumps(value, ensure_ascii=False)
-    return flat
 
 
 def _public(metadata: Mapping[str, Any]) -> dict[str, JsonValue]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import lock
 from embedctl.artifacts.layout import Layout
-from embedctl.embedding.generation import matrix, read_vectors
+from embedctl.embedding.vectors import matrix, read_vectors
 from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import Secrets, StoreSettings
