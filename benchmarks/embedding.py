@@ -9,6 +9,7 @@ chunks of at most 256 tokens. On embedctl's side counts all that it takes from t
 import argparse
 import gzip
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import encoders
 from benchmarks.machine import describe
 
 RESULT = Path(__file__).parent / "results" / "embedding.json"
@@ -31,8 +33,6 @@ SIDES = {
     "onnxruntime": 1.7,
     "OpenVINO, bf16": 1.7,
 }
-BATCHES = (16, 32, 64, 128)
-TRIED = 256
 
 
 def main() -> None:
@@ -41,17 +41,24 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--records", type=int, default=1200, help="answers; each is one or more passages")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--memory", action="store_true", help="only the memory for 100,000 and 1,000,000 chunks")
     parser.add_argument("--theirs", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.theirs:
-        print(json.dumps(encode_theirs(options)))
+        print(json.dumps(encoders.encode_theirs(options)))
         return
+    result: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
     with tempfile.TemporaryDirectory() as name:
         options.folder = Path(name)
+        if options.memory:
+            result |= memory(options)
+            RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            print(result["memory_mib"])
+            return
         for step in ("fetch", "validate", "tokenize"):
             embedctl(options, "data", step)
-        result = {**speed(options), **repeats(options), **cache(options)}
+        result |= {**speed(options), **repeats(options), **cache(options)}
     result["command"] = (
         f"python -m benchmarks.embedding DATA MODEL --records {options.records} --rounds {options.rounds}"
     )
@@ -118,6 +125,29 @@ def cache(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def memory(options: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory of embedding 100,000 and 1,000,000 chunks with a model that costs next to nothing."""
+    peaks = {}
+    for chunks in (100_000, 1_000_000):
+        workspace = options.folder / f"ws-{chunks}"
+        path = options.folder / f"{chunks}.jsonl"
+        with path.open("w", encoding="utf-8") as stream:
+            for n in range(chunks):
+                text = f"Sentence {n} says {n * 7919 % 104729} of {n * 31 % 997} and nothing else."
+                row = {"id": str(n), "question": f"what says {n}?", "answer": text}
+                stream.write(json.dumps(row) + "\n")
+        small = ("model.layers=0", "model.dim=64", "model.init_from=", "embedding.model=")
+        free = [f"validation.actions.{name}=keep" for name in ("repetition", "too_short", "held_text_in_training")]
+        more = (*small, *free, "tokens.vocabulary_size=1000", "data.query_field=question")
+        chosen: dict[str, Any] = {"path": path, "workspace": workspace, "more": more}
+        for step in (("data", "fetch"), ("data", "validate"), ("data", "tokenize"), ("train", "--max-steps", "1")):
+            embedctl(options, *step, **chosen)
+        told = embedctl(options, "embed", "generate", "--no-cache", peak=(peak := []), **chosen)
+        assert told["facts"]["vectors"] >= chunks * 0.99, told
+        peaks[f"{told['facts']['vectors']}"] = round(max(peak) / 2**20)
+    return {"memory_mib": peaks}
+
+
 def doubled(options: argparse.Namespace) -> list[str]:
     with gzip.open(options.data / "medquad/qa.jsonl.gz", "rt", encoding="utf-8") as stream:
         rows = [json.loads(line) for line, _ in zip(stream, range(options.records), strict=False)]
@@ -137,8 +167,15 @@ def own_seconds(options: argparse.Namespace) -> float:
 
 
 def embedctl(
-    options: argparse.Namespace, *words: str, run: str = "main", path: Path | None = None, workspace: Path | None = None
+    options: argparse.Namespace,
+    *words: str,
+    run: str = "main",
+    path: Path | None = None,
+    workspace: Path | None = None,
+    more: tuple[str, ...] = (),
+    peak: list[int] | None = None,
 ) -> dict[str, Any]:
+    """What the command says. ``peak``: the bytes of memory that it had at most are put there."""
     settings = (
         f"data.path={(path or options.data / 'medquad/qa.jsonl.gz').absolute()}",
         "data.text_field=answer",
@@ -150,11 +187,19 @@ def embedctl(
         "tokens.max_tokens=256",
         "tokens.overlap_tokens=0",
         f"project.run={run}",
+        *more,
     )
     chosen = [word for setting in settings for word in ("--set", setting)]
     command = [sys.executable, "-m", "embedctl", "--workspace", str(workspace or options.folder / "ws"), "--json", "-q"]
-    made = subprocess.run([*command, *chosen, *words], check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, Any] = json.loads(made.stdout)
+    with subprocess.Popen([*command, *chosen, *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, said
+    if peak is not None:
+        peak.append(used.ru_maxrss * 1024)
+    found: dict[str, Any] = json.loads(said)
     return found
 
 
@@ -178,88 +223,6 @@ def other(options: argparse.Namespace, side: str) -> dict[str, Any]:
     made = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
     return found
-
-
-def encode_theirs(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds for all texts; the vectors stay in a file."""
-    from embedctl.tokens.shards import TokenTable
-
-    table = TokenTable(options.folder / "ws/tokens/main")
-    texts = [str(text) for text in table.strings("text", list(range(len(table))))]
-    if options.theirs.startswith("encode"):
-        run, sizes = by_sentence_transformers(options), BATCHES if "bf16" in options.theirs else (32,)
-    else:
-        run, sizes = by_graph(options), BATCHES
-    some = texts[:: max(1, len(texts) // TRIED)]
-    run(some[:32], sizes[0])
-    timed = {}
-    for size in sizes if len(sizes) > 1 else ():
-        began = time.perf_counter()
-        run(some, size)
-        timed[size] = time.perf_counter() - began
-    best = min(timed, key=timed.__getitem__) if timed else sizes[0]
-    began = time.perf_counter()
-    vectors = run(texts, best)
-    seconds = time.perf_counter() - began
-    np.save(options.folder / f"{options.theirs}.npy", vectors)
-    return {"seconds": seconds, "batch": best}
-
-
-def by_sentence_transformers(options: argparse.Namespace) -> Any:
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    kinds = {"torch_dtype": torch.bfloat16, "attn_implementation": "sdpa"} if "bf16" in options.theirs else {}
-    model = SentenceTransformer(str(options.model), device="cpu", model_kwargs=kinds)
-
-    def run(texts: list[str], batch: int) -> np.ndarray[Any, Any]:
-        found = model.encode(texts, batch_size=batch, convert_to_tensor=bool(kinds), show_progress_bar=False)
-        return found.float().numpy() if kinds else np.asarray(found)
-
-    return run
-
-
-def by_graph(options: argparse.Namespace) -> Any:
-    """The model as ONNX, texts in order of length and padded by batches, as `encode` does it."""
-    from tokenizers import Tokenizer
-
-    from embedctl.model import graphs
-    from embedctl.model.published import open_folder
-
-    graphs.write_onnx(open_folder(options.model).encoder().eval(), options.folder)
-    tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
-    tokenizer.enable_truncation(256)
-    tokenizer.enable_padding()
-    call = by_openvino(options.folder) if "OpenVINO" in options.theirs else by_onnxruntime(options.folder)
-
-    def run(texts: list[str], batch: int) -> np.ndarray[Any, Any]:
-        order = np.argsort([-len(text) for text in texts])
-        found = []
-        for first in range(0, len(texts), batch):
-            encoded = tokenizer.encode_batch([texts[n] for n in order[first : first + batch]])
-            ids = np.array([one.ids for one in encoded], np.int64)
-            found.append(call(ids, np.array([one.attention_mask for one in encoded], np.int64)))
-        vectors = np.empty((len(texts), found[0].shape[1]), np.float32)
-        vectors[order] = np.concatenate(found)
-        return vectors
-
-    return run
-
-
-def by_onnxruntime(folder: Path) -> Any:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-
-
-def by_openvino(folder: Path) -> Any:
-    import openvino
-
-    core = openvino.Core()
-    hints = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core.compile_model(core.read_model(folder / "model.onnx"), "CPU", hints)
-    return lambda ids, mask: next(iter(compiled({"input_ids": ids, "attention_mask": mask}).values()))
 
 
 def table(result: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """Vectors on disk: the layout of their rows, the types of their values, and how they are read.
 
+Without torch, which takes a second to load.
+
 Shape suffixes: N vectors, D values of each, R bytes of a vector as it is kept.
 """
 
@@ -13,8 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedctl.model.encoding import Vectors
-
+Vectors = npt.NDArray[np.float32]
 Dtype = Literal["float32", "float16", "int8"]
 Packed = npt.NDArray[np.uint8]
 
