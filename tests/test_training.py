@@ -140,7 +140,7 @@ def test_a_crop_comes_out_of_its_passage():
         assert 8 <= len(crop) <= 32
         assert inside or any((*rest[:at], *crop, *rest[at:]) in whole for at in places)
         stayed += inside
-    assert 0 < stayed < 0.3 * 5 * stream.pairs
+    assert 0 < stayed < 0.3 * sum(len(batch.queries) for batch in batches)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd", "constant"])

@@ -9,8 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from embedctl.errors import DataError
 from embedctl.model.batch import FlatBatch, sent
 from embedctl.model.encoder import Encoder
+from embedctl.model.nearest import unit
 from embedctl.progress import Tick, Watch, unwatched
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
@@ -82,6 +84,14 @@ def encode(
             done += len(members)
             watch(Tick(done, len(texts), "texts"))
     return vectors
+
+
+def unit_vectors(encoder: Encoder, texts: Sequence[Ids], *, dtype: torch.dtype) -> Vectors:
+    """The same with length 1, so that products are cosines; :class:`DataError` if one is not finite."""
+    vectors = encode(encoder, texts, dtype=dtype)
+    if not np.isfinite(vectors).all():
+        raise DataError("a vector is not finite", hint="embedctl checkpoint list; restore another step")
+    return unit(vectors)
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

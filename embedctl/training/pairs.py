@@ -117,10 +117,6 @@ class PairStream:
         self._epoch = lru_cache(maxsize=2)(self._draw)
 
     @property
-    def pairs(self) -> int:
-        return len(self._records)
-
-    @property
     def batches_per_epoch(self) -> int:
         """The tail of an epoch that does not fill a batch is dropped."""
         return len(self._records) // self._batch
