@@ -245,13 +245,13 @@ def test_prompts_of_the_model_are_put_before_and_long_documents_cut(monkeypatch:
     model = files.load_model(files.head(loaded.layout.checkpoints), CPU)
     found = BeirFolder.find(write_folder(Path("c")))
     seen: list[list[int]] = []
-    real = ranking.encode
+    real = ranking.unit_vectors
 
     def noting(encoder: Any, texts: Any, **more: Any) -> Any:
         seen.extend(text.tolist() for text in texts)
         return real(encoder, texts, **more)
 
-    monkeypatch.setattr(ranking, "encode", noting)
+    monkeypatch.setattr(ranking, "unit_vectors", noting)
     judged = found.judged()
     counted = rank_by_model(Ranking(60, 100, CPU), model, found, judged, dtype=torch.float32)
 
