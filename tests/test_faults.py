@@ -118,8 +118,8 @@ def test_a_second_writer_is_refused_with_10_and_told_who_the_first_is(finished: 
         guards[words] = layout.lock(layout.exports)
     before = artifacts(finished)
     with lock(guards[words]):
-        done = subprocess.run(command(words, *WRITERS[words]), capture_output=True, text=True, timeout=60)
-    assert (done.returncode, f"process {os.getpid()}" in done.stderr) == (10, True), done.stderr
+        done = run(*options(*WRITERS[words]), *words.split())
+    assert (done.code, f"process {os.getpid()}" in done.err) == (10, True), done.err
     assert artifacts(finished) == before
 
 
