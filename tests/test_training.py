@@ -327,20 +327,33 @@ def test_prefetch_keeps_order_and_raises_in_its_place():
     assert list(lazily()) == [0, 1, 2]
 
 
+def scalars(folder: Path, name: str) -> list:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return found.Scalars(name)
+
+
 def test_wandb_offline_tracks_without_a_key_and_holds_no_secret(monkeypatch: pytest.MonkeyPatch):
     loaded = prepare("training.wandb_project=demo", "training.tensorboard=true", "training.epochs=1")
     monkeypatch.setenv("PINECONE_API_KEY", "pc-canary-4711")
     environment = {**os.environ, "PINECONE_API_KEY": "pc-canary-4711"}
     words = [*options("training.wandb_project=demo", "training.tensorboard=true", "training.epochs=1"), "train"]
 
-    ran = subprocess.run(
-        [sys.executable, "-m", "embedctl", *words], env=environment, capture_output=True, text=True, timeout=100
-    )
+    for more in (("--max-steps", "3"), ("--resume",)):
+        ran = subprocess.run(
+            [sys.executable, "-m", "embedctl", *words, *more], env=environment, capture_output=True, timeout=100
+        )
+        assert ran.returncode == 0, ran.stderr
 
     folder = loaded.layout.run_folder
-    assert ran.returncode == 0, ran.stderr
-    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
-    assert list(folder.glob("tensorboard/events.*"))
+    # Both parts are of one run.
+    kept = [path.stem for path in folder.glob("wandb/offline-run-*/run-*.wandb")]
+    assert len(kept) == 2
+    assert len(set(kept)) == 1
+    steps = [event.step for event in scalars(folder / "tensorboard", "loss_nats")]
+    assert steps == list(range(1, len(losses(loaded)) + 1))
     kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert b"canary" not in kept
     assert not list(Path().glob("wandb"))

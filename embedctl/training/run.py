@@ -135,7 +135,7 @@ class _Run:
         """Train; save at the end, at every ``checkpoint.every_steps``, and when asked to stop."""
         training = self._settings.training
         watcher = Watcher(self._settings, self._encoder.shape, tracking, watch, self._device, self._dtype)
-        if training.compile and self._device.type == "cuda":
+        if training.compile:
             for block in self._encoder.blocks:
                 block.compile(dynamic=True)
         last = min(self._total, max_steps or self._total)
@@ -269,7 +269,11 @@ def _alone(layout: Layout, ranks: Ranks) -> AbstractContextManager[None]:
 
 
 def _refuse_impossible(training: TrainingSettings, encoder: Encoder, ranks: Ranks) -> None:
-    dim = encoder.shape.dim
+    dim, device = encoder.shape.dim, next(encoder.parameters()).device
+    if training.compile and device.type != "cuda":
+        raise ConfigError(
+            f"training.compile is for a GPU; this run computes on {device.type}", hint="--set training.compile=false"
+        )
     if any(part >= dim for part in training.matryoshka_dims):
         raise ConfigError(
             f"training.matryoshka_dims is {list(training.matryoshka_dims)}, but a vector has {dim} values",
