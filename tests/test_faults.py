@@ -133,6 +133,8 @@ def test_a_signal_at_any_time_ends_the_command_and_loses_nothing(finished: Path,
         running.send_signal(number)
         _, err = running.communicate(timeout=60)
         # On a busy machine the signal may come while Python itself starts, which tells that in its own way.
+        if "Fatal Python error: init_import_site" in err:
+            continue
         assert "Traceback" not in err or (running.returncode == -number and "embedctl" not in err), err
         # Before the program has taken the signal over, the system ends it; or it was done before the signal came.
         assert running.returncode in (128 + number, -number, 0, 2 if words == "train" else 0), err
