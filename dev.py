@@ -43,7 +43,9 @@ def demo(arguments: list[str]) -> None:
 
 def test(arguments: list[str]) -> None:
     install("dev")
-    run(PYTHON, "-m", "pytest", *arguments)
+    # Many tests wait for processes that they start. Each worker holds torch, so there are not many of them.
+    workers = min(4, os.cpu_count() or 1)
+    run(PYTHON, "-m", "pytest", "-n", workers, "--dist", "worksteal", *arguments)
 
 
 def check(arguments: list[str]) -> None:

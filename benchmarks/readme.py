@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks import demo, kills, scratch, tokenizing, training, validation_quality
+from benchmarks import batch_memory, demo, kills, scratch, tokenizing, training, validation_quality
 
 README = Path(__file__).parent.parent / "README.md"
 SHOWN = {
@@ -13,6 +13,7 @@ SHOWN = {
     tokenizing.RESULT: tokenizing.table,
     kills.RESULT: kills.sentence,
     training.RESULT: training.tables,
+    batch_memory.RESULT: batch_memory.table,
     scratch.RESULT: scratch.tables,
 }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from embedctl.__main__ import ENVIRONMENT
 from embedctl.artifacts.outcome import Outcome
@@ -16,6 +17,9 @@ from embedctl.loading import Loaded, load
 # As the command does, before torch is loaded.
 for name, value in ENVIRONMENT.items():
     os.environ.setdefault(name, value)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many processes as cores run tests; threads of each would only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -143,12 +147,13 @@ def state(loaded: Loaded) -> dict[str, str]:
 
 @pytest.fixture
 def finished(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
-    """The workspace of a finished tiny project in the working folder; made once for all tests."""
-    made = tmp_path_factory.getbasetemp() / "finished"
-    if not made.exists():
-        write_corpus(Path("text"))
-        assert run(*options(), "run").code == 0
-        shutil.copytree(Path(), made)
-    else:
-        shutil.copytree(made, Path(), dirs_exist_ok=True)
+    """The workspace of a finished tiny project in the working folder; made once for all tests of all processes."""
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            write_corpus(Path("text"))
+            assert run(*options(), "run").code == 0
+            shutil.copytree(Path(), made)
+    shutil.copytree(made, Path(), dirs_exist_ok=True)
     return Path("ws")

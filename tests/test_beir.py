@@ -2,11 +2,9 @@
 
 import gzip
 import json
-import sys
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,13 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedctl.checkpoint import files, opening
-from embedctl.errors import ConfigError, DataError
-from embedctl.evaluation import beir, mteb_tasks, ranking
-from embedctl.evaluation.beir import BeirFolder, Judged
-from embedctl.evaluation.metrics import graded_metrics
+from embedctl.checkpoint import files
+from embedctl.errors import DataError
+from embedctl.evaluation import beir, ranking
+from embedctl.evaluation.beir import BeirFolder
 from embedctl.evaluation.ranking import Ranking, rank_by_model, rank_by_words
-from embedctl.evaluation.report import evaluate
 from embedctl.settings import EvaluationSettings
 from tests.conftest import Run, options, prepare, sentences, tiny, train
 
@@ -57,24 +53,6 @@ def ranked(
     return found, kept
 
 
-def test_figures_of_graded_answers_by_hand():
-    found = [np.array([0, 2, 1, 0]), np.array([0, 0]), np.array([3] + [0] * 9 + [1])]
-    judged = [np.array([1, 2, 3, 0]), np.array([0]), np.array([3, 1])]
-
-    figures = graded_metrics(found, judged, (1, 2))
-
-    two, three, four = np.log2([3, 4, 5])
-    first = (2 / two + 1 / three) / (3 + 2 / two + 1 / three)
-    third = 3 / (3 + 1 / two)
-    assert four > three
-    assert figures["ndcg_at_10"] == pytest.approx((first + 0 + third) / 3)
-    assert figures["recall_at_1"] == pytest.approx((0 + 0 + 1 / 2) / 3)
-    assert figures["recall_at_2"] == pytest.approx((1 / 3 + 0 + 1 / 2) / 3)
-    assert figures["recall_at_10"] == pytest.approx((2 / 3 + 0 + 1 / 2) / 3)
-    assert figures["mrr_at_100"] == pytest.approx((1 / 2 + 0 + 1) / 3)
-    assert figures["map_at_100"] == pytest.approx(((1 / 2 + 2 / 3) / 3 + 0 + (1 + 2 / 11) / 2) / 3)
-
-
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**20), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=3))
 def test_windows_and_ties_are_ordered_as_one_list(seed: int, sizes: list[int]):
@@ -89,31 +67,6 @@ def test_windows_and_ties_are_ordered_as_one_list(seed: int, sizes: list[int]):
     for row, best in zip(scores, kept, strict=True):
         there = sorted(((score, name) for score, name in zip(row, names, strict=True) if score > -np.inf), reverse=True)
         assert best == [name for _, name in there[:7]]
-
-
-def test_the_figures_are_those_of_trec_eval():
-    pytrec_eval = pytest.importorskip("pytrec_eval")
-    random = np.random.default_rng(0)
-    names = [f"d{n}" for n in range(300)]
-    # Few values, so that many are equal.
-    scores = random.integers(0, 40, (50, 300)).astype(np.float32) / 7
-    grades = [{name: int(random.integers(0, 4)) for name in random.choice(names, 12, replace=False)} for _ in range(50)]
-    run = {
-        f"q{q}": {name: float(score) for name, score in zip(names, row, strict=True)} for q, row in enumerate(scores)
-    }
-    measures = {"ndcg_cut_10", "recall_10", "recall_100", "map_cut_100"}
-
-    found, _ = ranked(scores, names, 100, [64])
-    figures = graded_metrics(
-        found.grades(Judged([""] * 50, grades)), [np.array(list(row.values())) for row in grades], (10, 100)
-    )
-    theirs = pytrec_eval.RelevanceEvaluator({f"q{q}": row for q, row in enumerate(grades)}, measures).evaluate(run)
-
-    mean = {name: np.mean([row[name] for row in theirs.values()]) for name in measures}
-    assert figures["ndcg_at_10"] == pytest.approx(mean["ndcg_cut_10"], abs=1e-12)
-    assert figures["map_at_100"] == pytest.approx(mean["map_cut_100"], abs=1e-12)
-    assert figures["recall_at_10"] == pytest.approx(mean["recall_10"], abs=1e-12)
-    assert figures["recall_at_100"] == pytest.approx(mean["recall_100"], abs=1e-12)
 
 
 def test_names_are_kept_only_of_the_best_and_of_one_window():
@@ -245,13 +198,13 @@ def test_prompts_of_the_model_are_put_before_and_long_documents_cut(monkeypatch:
     model = files.load_model(files.head(loaded.layout.checkpoints), CPU)
     found = BeirFolder.find(write_folder(Path("c")))
     seen: list[list[int]] = []
-    real = ranking.encode
+    real = ranking.unit_vectors
 
     def noting(encoder: Any, texts: Any, **more: Any) -> Any:
         seen.extend(text.tolist() for text in texts)
         return real(encoder, texts, **more)
 
-    monkeypatch.setattr(ranking, "encode", noting)
+    monkeypatch.setattr(ranking, "unit_vectors", noting)
     judged = found.judged()
     counted = rank_by_model(Ranking(60, 100, CPU), model, found, judged, dtype=torch.float32)
 
@@ -297,82 +250,6 @@ def test_folders_start_where_the_file_lies_and_a_run_notes_them_absolute():
 
     assert found.evaluation.beir_folders == (Path("sub/a"), Path("/b"))
     assert str(Path("sub/a").absolute()) in config_text(found)
-
-
-def test_without_mteb_it_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch):
-    train(prepare(), max_steps=1)
-    monkeypatch.setitem(sys.modules, "mteb", None)
-
-    ran = run(*options('evaluation.mteb_tasks=["NFCorpus"]'), "eval")
-
-    assert ran.code == 2
-    assert "pip install 'embedctl[eval]'" in ran.err
-
-
-def test_an_unknown_task_is_named_with_the_nearest():
-    nearest = "KeyError: 'NFCorpsu' not found. Did you mean: 'NFCorpus'?"
-
-    def get_task(name: str) -> None:
-        raise KeyError(nearest)
-
-    with pytest.raises(ConfigError) as caught:
-        mteb_tasks._task(SimpleNamespace(get_task=get_task), "NFCorpsu")
-
-    assert caught.value.hint == nearest.removeprefix("KeyError: ")
-
-
-def test_mteb_finds_the_same_as_we_do():
-    mteb = pytest.importorskip("mteb")
-    write_folder(Path("c"))
-    more = ("training.epochs=6", "training.learning_rate=0.003", 'evaluation.beir_folders=["c"]')
-    loaded = prepare(*more)
-    train(loaded)
-    model = opening.open_model(loaded.layout.run_folder, CPU)
-    task = local_task(BeirFolder.find(Path("c")))
-
-    theirs = mteb_tasks.evaluate_loaded(model, [task], mteb, dtype=torch.float32)
-    ours = evaluate(loaded.settings.evaluation, tiny("compute.precision=fp32").settings.compute, loaded.layout)
-
-    (figures,) = ours.manifest.facts["beir"]
-    assert 0.05 < figures["model"]["ndcg_at_10"] < 1
-    assert theirs["Local"]["metric"] == "ndcg_at_10"
-    assert theirs["Local"]["main_score"] == pytest.approx(figures["model"]["ndcg_at_10"], abs=1e-5)
-
-
-def local_task(found: BeirFolder) -> Any:
-    """A retrieval task of MTEB that needs no download."""
-    from datasets import Dataset
-    from mteb.abstasks.retrieval import AbsTaskRetrieval
-    from mteb.abstasks.task_metadata import TaskMetadata
-
-    judged = found.judged()
-    names = [json.loads(line)["_id"] for line in found.queries.read_text().splitlines()]
-
-    class Local(AbsTaskRetrieval):
-        metadata = TaskMetadata(
-            name="Local",
-            description="A collection on this machine.",
-            reference=None,
-            dataset={"path": "local/local", "revision": "1"},
-            type="Retrieval",
-            eval_splits=["test"],
-            eval_langs=["eng-Latn"],
-            main_score="ndcg_at_10",
-        )
-
-        def load_data(self, **more: Any) -> None:
-            documents = [{"id": d.name, "title": "", "text": d.text} for d in found.documents()]
-            queries = [{"id": name, "text": text} for name, text in zip(names, judged.texts, strict=True)]
-            part = {
-                "corpus": Dataset.from_list(documents),
-                "queries": Dataset.from_list(queries),
-                "relevant_docs": dict(zip(names, judged.grades, strict=True)),
-                "top_ranked": None,
-            }
-            self.dataset = {"default": {"test": part}}
-            self.data_loaded = True
-
-    return Local()
 
 
 def test_settings_of_what_is_measured_are_in_the_fingerprint():

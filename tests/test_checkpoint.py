@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedctl.artifacts import manifest
 from embedctl.checkpoint import files, retention
 from embedctl.errors import ArtifactError, NotFoundError
 from embedctl.loading import Loaded
@@ -150,7 +151,7 @@ def test_a_checkpoint_of_another_model_is_refused():
     best=st.none() | st.integers(0, 50),
     head=st.none() | st.integers(0, 50),
 )
-def test_pruning_keeps_the_newest_the_best_and_the_head(
+def test_pruning_keeps_the_newest_the_best_the_head_and_those_before_it(
     found: set[int], keep_last: int, best: int | None, head: int | None
 ):
     doomed = retention.doomed(sorted(found), keep_last=keep_last, best_step=best, head_step=head)
@@ -158,7 +159,9 @@ def test_pruning_keeps_the_newest_the_best_and_the_head(
     kept = found - set(doomed)
     assert set(sorted(found)[-keep_last:]) <= kept
     assert {best, head} & found <= kept
-    assert len(kept) <= keep_last + 2
+    if head is not None:
+        assert set(sorted(step for step in found if step <= head)[-keep_last:]) <= kept
+    assert len(kept) <= 2 * keep_last + 1
 
 
 def test_prune_says_what_would_go_and_then_removes_it(run: Run):
@@ -181,6 +184,23 @@ def test_training_keeps_no_more_than_it_is_told():
 
     assert steps(loaded)[-2:] == [6, 8]
     assert len(steps(loaded)) <= 3
+
+
+def test_what_was_restored_stays_until_training_has_passed_it():
+    back = trained(max_steps=10)
+    files.set_head(back.layout.checkpoints, 2)
+    narrow = tiny(*EVERY, "checkpoint.keep_last=2", "checkpoint.metric=loss_nats")
+
+    train(narrow, resume=True, max_steps=4)
+    after_four = steps(back)
+    flip(files.folder_of(back.layout.checkpoints, 4) / files.WEIGHTS)
+    train(narrow, resume=True, max_steps=6)
+
+    assert {2, 4, 8, 10} <= set(after_four)
+    assert not manifest.damaged(
+        files.folder_of(back.layout.checkpoints, 4), files.find(back.layout.checkpoints, 4).manifest
+    )
+    assert files.head(back.layout.checkpoints).step == 6
 
 
 def test_a_damaged_head_file_means_the_newest():

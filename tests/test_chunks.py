@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedctl.data.corpus import SCHEMA
+from embedctl.errors import ConfigError
 from embedctl.settings import TokensSettings
 from embedctl.tokens import chunks, engines, shards
 from embedctl.tokens.boundaries import NO_BOUNDARY, PARAGRAPH, SENTENCE, WIDE, WORD, token_boundaries
-from embedctl.tokens.encoding import TextEncoder
 from embedctl.tokens.rows import ChunkRows, Counts
-from embedctl.tokens.tokenizer import frame_of
+from embedctl.tokens.tokenizer import encode_texts, frame_of
 from tests.test_encoding import encoder_of, naughty, random_unicode, tokenizers_at_hand, udhr
 
 TEXT = """First sentence. Second one, by J. Smith! A third (with a bracket.) Here we go… and on.
@@ -135,14 +135,15 @@ def test_a_chunk_ends_with_a_paragraph_or_a_sentence_if_it_is_full_enough():
     assert cuts.last.tolist() == [28, 68, 100]
 
 
-def rows(name: str, texts: list[str], *, max_tokens: int, overlap: int) -> tuple[list[dict[str, object]], Counts]:
-    used = tokenizers_at_hand()[name]
-    encoder = TextEncoder(used, engines.fastest(used, ()))
+def rows(
+    name: str, texts: list[str], *, max_tokens: int, overlap: int, prompt: str = ""
+) -> tuple[list[dict[str, object]], Counts]:
+    """The chunks of ``texts``, each of which is its own query as well."""
+    used, encoder = tokenizers_at_hand()[name], encoder_of(name)
     settings = TokensSettings(max_tokens=max_tokens, overlap_tokens=overlap)
-    maker = ChunkRows(
-        encoder, frame_of(used), frame_of(used), settings, 10.0, shards.schema(used.get_vocab_size()), Counts()
-    )
-    columns = {"id": [f"r{n}" for n in range(len(texts))], "text": texts, "query": [None] * len(texts)}
+    frame = frame_of(used, prompt)
+    maker = ChunkRows(encoder, frame, frame, settings, 10.0, shards.schema(used.get_vocab_size()), Counts())
+    columns = {"id": [f"r{n}" for n in range(len(texts))], "text": texts, "query": texts}
     constant = {"source": ["s"] * len(texts), "metadata": ["{}"] * len(texts)}
     return maker.of(pa.table(columns | constant, schema=SCHEMA)).to_pylist(), maker.counts
 
@@ -173,6 +174,52 @@ def test_the_text_of_a_chunk_encodes_to_its_ids_or_the_chunk_says_why_not(name: 
     assert counts.inexact_chunks == sum(row["inexact"] is not None for row in found)
     # A piece of a word is another word to WordPiece; byte-level merges mostly come out the same.
     assert counts.inexact_chunks or name != "bert"
+
+
+@pytest.mark.parametrize("prompt", ["search_document: ", "Represent this text:\n", "passage:"])
+@pytest.mark.parametrize("name", ["gpt2", "bert", "lower-cased bpe", "gpt2 with NFC"])
+def test_a_chunk_has_the_ids_of_its_prompt_and_text_together(name: str, prompt: str):
+    used = tokenizers_at_hand()[name]
+    texts = [f"{TEXT} " * 3, *udhr()[::60], *naughty()[::3], *random_unicode(200), " Two", "  three.", "\n\nfour"]
+    texts += ["".join(random.Random(1).choices("abcdefgh", k=300)), "a  b\n\n\n" * 50]
+
+    found, _ = rows(name, texts, max_tokens=32, overlap=4, prompt=prompt)
+
+    if not prompt[-1].isspace() and name != "bert":
+        # Of a byte-level vocabulary a sign after a colon may be one token with it.
+        found = [row for row in found if (str(row["text"])[0].isalnum() or str(row["text"])[0] == " ")]
+
+    together = used.encode_batch([prompt + str(row["text"]) for row in found], add_special_tokens=False)
+    frame, exact = frame_of(used), 0
+    for row, encoding in zip(found, together, strict=True):
+        ids = row["input_ids"][len(frame.special) : len(row["input_ids"]) - len(frame.suffix)]
+        assert len(row["input_ids"]) <= 32
+        assert (encoding.ids == ids) == (row["inexact"] is None), row
+        exact += row["inexact"] is None
+    assert exact > 0.7 * len(found)
+    # Where there is no room for one token more.
+    assert sum(row["inexact"] == "encodes otherwise alone" for row in found) <= 0.01 * len(found)
+    firsts = [row for row in found if row["chunk"] == 0 and row["query"]]
+    together = used.encode_batch([prompt + str(row["query"]) for row in firsts], add_special_tokens=False)
+    room = 64 - len(frame.special) - len(frame.suffix)
+    for row, encoding in zip(firsts, together, strict=True):
+        assert row["query_ids"] == [*frame.special, *encoding.ids[:room], *frame.suffix]
+
+
+@given(text=st.text(max_size=20), name=st.sampled_from(["gpt2", "bert", "lower-cased bpe"]))
+def test_a_text_is_tokenized_together_with_its_prompt(text: str, name: str):
+    used = tokenizers_at_hand()[name]
+
+    for prompt in ("search_query: ", "query:", ""):
+        frame = frame_of(used, prompt)
+        ids = encode_texts(used, [text], frame, 1000).ids[0].tolist()
+        assert ids == [*frame.special, *used.encode(prompt + text, add_special_tokens=False).ids, *frame.suffix]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_a_prompt_that_grows_together_with_any_text_is_refused(name: str):
+    with pytest.raises(ConfigError, match="becomes other tokens before a text than alone"):
+        frame_of(tokenizers_at_hand()[name], "search_qu")
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert"])

@@ -118,8 +118,8 @@ def test_a_second_writer_is_refused_with_10_and_told_who_the_first_is(finished: 
         guards[words] = layout.lock(layout.exports)
     before = artifacts(finished)
     with lock(guards[words]):
-        done = subprocess.run(command(words, *WRITERS[words]), capture_output=True, text=True, timeout=60)
-    assert (done.returncode, f"process {os.getpid()}" in done.stderr) == (10, True), done.stderr
+        done = run(*options(*WRITERS[words]), *words.split())
+    assert (done.code, f"process {os.getpid()}" in done.err) == (10, True), done.err
     assert artifacts(finished) == before
 
 
@@ -133,6 +133,8 @@ def test_a_signal_at_any_time_ends_the_command_and_loses_nothing(finished: Path,
         running.send_signal(number)
         _, err = running.communicate(timeout=60)
         # On a busy machine the signal may come while Python itself starts, which tells that in its own way.
+        if "Fatal Python error: init_import_site" in err:
+            continue
         assert "Traceback" not in err or (running.returncode == -number and "embedctl" not in err), err
         # Before the program has taken the signal over, the system ends it; or it was done before the signal came.
         assert running.returncode in (128 + number, -number, 0, 2 if words == "train" else 0), err

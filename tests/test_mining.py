@@ -1,6 +1,8 @@
 """Mining hard negatives: exact, of training records alone, without sure answers, whole or not at all."""
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from embedctl.artifacts import manifest
 from embedctl.checkpoint import files
+from embedctl.cli.faults import translate
 from embedctl.errors import ArtifactError, NotFoundError
 from embedctl.loading import Loaded
 from embedctl.mining import negatives, search
@@ -98,8 +101,8 @@ def test_what_is_mined_is_what_looking_at_every_pair_finds(monkeypatch: pytest.M
     table, found = mined(loaded)
     expected = by_hand(loaded, KEEP)
 
-    assert len(found) == len(expected) > 30
     written = pq.read_table(loaded.layout.negatives / "part-00000.parquet").to_pylist()
+    assert len(written) == len(expected) > 30
     for row in written:
         rows, scores = expected[row["record"]]
         # The same passages, or others of the same score.
@@ -118,7 +121,7 @@ def test_no_negative_is_held_or_a_sure_answer():
     owner, strings = table.record_of(), table.strings("text", np.arange(len(table)))
     asked = table.strings("query", table.record_starts[:-1])
     records = [r for r in range(table.records) if len(found.of(r))]
-    assert len(records) == len(found)
+    assert len(records) == found.manifest.facts["pairs"]
     for record in records:
         rows = found.of(record)
         assert not table.held[record]
@@ -267,3 +270,27 @@ def test_killed_while_mining_leaves_what_was_there_and_then_the_same_bytes():
     assert [path.name for path in loaded.layout.negatives.parent.iterdir()] == ["main"]
     mine(loaded.settings.compute, loaded.layout, per_query=2)
     assert mine(loaded.settings.compute, loaded.layout, per_query=4).manifest.files == again.files
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting needs root")
+def test_a_disk_that_is_full_is_said_before_it_can_kill():
+    small = Path("small")
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("this machine does not mount")
+    try:
+        with pytest.raises(OSError) as full:
+            negatives._mapped(small / "passages.f16", 1000, 64)
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+    said = translate(full.value)
+    assert (said.exit_code, said.message) == (9, "the disk is full") if said else False
+
+
+def test_the_space_of_vectors_is_taken_at_once_and_holds_what_is_written():
+    mapped = negatives._mapped(Path("passages.f16"), 300, 64)
+    mapped[:] = 1.5
+
+    assert Path("passages.f16").stat().st_blocks * 512 >= 300 * 64 * 2
+    assert (np.memmap(Path("passages.f16"), dtype=np.float16, mode="r") == 1.5).sum() == 300 * 64

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embedctl.checkpoint import beginning
 from embedctl.errors import ConfigError
 from embedctl.model.batch import FlatBatch
 from embedctl.model.encoder import Encoder, initialise
@@ -14,9 +15,11 @@ from embedctl.model.encoding import encode
 from embedctl.model.objective import info_nce
 from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.model.shape import Shape
+from embedctl.settings import ModelSettings
 
 SHAPE = Shape(vocabulary=100, max_tokens=700, layers=2, dim=32, heads=4, intermediate_dim=48, pooling="mean")
 CPU = torch.device("cpu")
+SIZES = {"nano": (2, 128), "micro": (4, 256), "mini": (6, 384), "small": (12, 384), "base": (12, 768)}
 
 
 def texts(lengths: list[int], seed: int = 0) -> list[torch.Tensor]:
@@ -116,6 +119,32 @@ def test_weights_are_a_function_of_the_seed():
 
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
     assert not torch.equal(one.words.weight, other.words.weight)
+
+
+@pytest.mark.parametrize("layout", ["bert", "modernbert"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_size_has_the_layers_and_the_width_that_are_stated(size: str, layout: str):
+    layers, dim = SIZES[size]
+    shape = beginning._fresh_shape(ModelSettings(size=size, layout=layout), 300, 64)
+
+    with torch.device("meta"):
+        blocks = Encoder(shape).blocks
+    weights = sum(weight.numel() for weight in blocks.parameters())
+
+    assert f"{layers}x{dim}" in str(ModelSettings.model_fields["size"].description)
+    assert (len(blocks), blocks[0].qkv.in_features) == (layers, dim)
+    # Queries, keys, values and output; up and down, four times as wide, and with modernbert a gate; norms and biases.
+    assert weights == pytest.approx(layers * (16 if layout == "modernbert" else 12) * dim**2, rel=0.02)
+
+
+@pytest.mark.parametrize("size", ["nano", "micro", "mini"])
+def test_a_size_embeds(size: str):
+    encoder = initialise(beginning._fresh_shape(ModelSettings(size=size), 100, 64), 0).eval()
+
+    found = encode(encoder, [ids.numpy().astype(np.uint16) for ids in texts([1, 20, 64])], dtype=torch.float32)
+
+    assert found.shape == (3, SIZES[size][1])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
 
 
 def test_info_nce_of_vectors_that_tell_nothing_is_the_logarithm():

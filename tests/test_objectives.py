@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from embedctl.checkpoint import beginning, files
 from embedctl.loading import Loaded
@@ -53,7 +56,9 @@ def test_passages_that_answer_as_well_are_no_negatives():
         mined=[Mined(9, ids(90)), Mined(8, ids(80)), Mined(7, ids(70)), Mined(3, ids(30)), Mined(6, ids(2))],
     )
 
-    same = batch.same()
+    rows, columns = batch.same()
+    same = np.zeros((4, 9), dtype=bool)
+    same[rows, columns] = True
 
     # Queries 0 and 2 are equal, passages 1 and 3; the second negative is passage 0 and so answers query 2 too, the
     # fourth is of record 3, and the record of the fifth was asked query 1.
@@ -69,11 +74,9 @@ def test_passages_that_answer_as_well_are_no_negatives():
 def test_a_masked_passage_neither_draws_nor_repels():
     generator = torch.Generator().manual_seed(0)
     queries, passages = (torch.randn(3, 8, generator=generator) for _ in range(2))
-    same = torch.zeros(3, 4, dtype=torch.bool)
-    same[0, 3] = True
     doubled = torch.cat([passages, passages[:1]])
 
-    masked = info_nce(queries, doubled, 0.1, same_BX=same)
+    masked = info_nce(queries, doubled, 0.1, same_2S=torch.tensor([[0], [3]]))
 
     rows = [
         F.cross_entropy(F.normalize(q, dim=-1) @ F.normalize(p, dim=-1).T / 0.1, torch.tensor(n))
@@ -93,6 +96,34 @@ def test_the_losses_of_shorter_vectors_and_of_the_other_direction_are_part_of_th
     assert both.item() == pytest.approx((info_nce(queries, passages, 0.1) + turned).item() / 2, rel=1e-5)
     cut = [info_nce(queries[:, :d], passages[:, :d], 0.1).item() for d in (4, 8, 16)]
     assert nested.item() == pytest.approx(np.mean(cut), rel=1e-5)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 99), pairs=st.integers(2, 9), more=st.integers(0, 4), many=st.integers(1, 9),
+    symmetric=st.booleans(),
+)  # fmt: skip
+def test_the_loss_is_the_mean_over_the_table_of_scores_however_its_rows_are_cut(
+    seed: int, pairs: int, more: int, many: int, symmetric: bool
+):
+    generator = torch.Generator().manual_seed(seed)
+    queries, passages = (torch.randn(n, 8, generator=generator, dtype=torch.float64) for n in (pairs, pairs + more))
+    same = torch.rand(pairs, pairs + more, generator=generator) < 0.2
+    same.fill_diagonal_(False)
+    where = same.nonzero().T
+
+    parts = [
+        info_nce(
+            queries, passages, 0.1, same_2S=where, symmetric=symmetric, rows=slice(first, min(first + many, pairs))
+        )
+        for first in range(0, pairs, many)
+    ]
+
+    scores = (F.normalize(queries, dim=-1) @ F.normalize(passages, dim=-1).T / 0.1).masked_fill(same, -math.inf)
+    losses = [F.cross_entropy(scores, torch.arange(pairs))]
+    if symmetric:
+        losses.append(F.cross_entropy(scores[:, :pairs].T, torch.arange(pairs)))
+    torch.testing.assert_close(torch.stack(parts).sum(), torch.stack(losses).mean())
 
 
 def test_a_learned_temperature_has_its_gradient_however_the_batch_is_cut():
@@ -193,57 +224,53 @@ def test_mined_passages_are_part_of_every_batch():
 
 
 _OVER_PROCESSES = """
-import sys
-import torch
+import json, sys
 from safetensors.torch import save_file
-from embedctl.loading import load
-from embedctl.tokens.shards import TokenTable
-from embedctl.training import gradients
-from embedctl.training.laying import Layer
-from embedctl.training.masks import MaskStream
-from embedctl.training.pairs import PairStream
 from embedctl.ranks import joined
-from tests.test_objectives import gradients_of, trainee_of
+from tests.test_objectives import first_gradients
 from tests.conftest import tiny
 
-loaded = tiny(*sys.argv[1:])
-training, table = loaded.settings.training, TokenTable(loaded.layout.tokens)
 with joined("auto") as ranks:
-    trainee = trainee_of(loaded)
-    if training.objective == "mlm":
-        batch = MaskStream(table, training, seed=0).batch(0)
-        laid = Layer(torch.device("cpu"), ranks).lay(batch, 300)
-        loss = gradients.accumulate_masks(trainee, laid, share=1.0, dtype=torch.float32, ranks=ranks)
-    else:
-        batch = PairStream(table, training, seed=0).batch(0)
-        laid = Layer(torch.device("cpu"), ranks).lay(batch, training.chunk_pairs)
-        loss = gradients.accumulate_pairs(trainee, laid, training, share=1.0, dtype=torch.float32, ranks=ranks)
-    ranks.sum_gradients(trainee)
-    if ranks.is_first:
-        save_file({**gradients_of(trainee), "loss": loss.view(1)}, f"gradients-{ranks.size}.safetensors")
+    for number, settings in enumerate(json.loads(sys.argv[1])):
+        found = first_gradients(tiny(*settings), ranks)
+        if ranks.is_first:
+            save_file(found, f"gradients-{number}.safetensors")
 """
 
+WAYS_OF_ACCUMULATING = (
+    ("training.chunk_pairs=8", "training.learn_temperature=true"),
+    ("training.chunk_pairs=2",),
+    ("training.objective=mlm", "training.batch_tokens=700"),
+)
 
-@pytest.mark.parametrize(
-    "settings",
-    [("training.chunk_pairs=8", "training.learn_temperature=true"), ("training.chunk_pairs=2",),
-     ("training.objective=mlm", "training.batch_tokens=700")],
-)  # fmt: skip
-def test_two_processes_have_the_gradients_of_one(settings: tuple[str, ...]):
-    from safetensors.torch import load_file
 
-    prepare(*settings)
+def first_gradients(loaded: Loaded, ranks: Ranks) -> Gradients:
+    """The gradients of the first batch, summed over the processes, and its loss."""
+    training, table, trainee = loaded.settings.training, TokenTable(loaded.layout.tokens), trainee_of(loaded)
+    layer = Layer(CPU, ranks)
+    if training.objective == "mlm":
+        laid = layer.lay(MaskStream(table, training, seed=0).batch(0), 300)
+        loss = gradients.accumulate_masks(trainee, laid, share=1.0, dtype=torch.float32, ranks=ranks)
+    else:
+        laid = layer.lay(PairStream(table, training, seed=0).batch(0), training.chunk_pairs)
+        loss = gradients.accumulate_pairs(trainee, laid, training, share=1.0, dtype=torch.float32, ranks=ranks)
+    ranks.sum_gradients(trainee)
+    return {**gradients_of(trainee), "loss": loss.view(1)}
+
+
+def test_two_processes_have_the_gradients_of_one():
+    prepare()
     Path("over.py").write_text(_OVER_PROCESSES)
     here = {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-
-    run_script([sys.executable, "over.py", *settings], here)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    run_script([*torchrun, "over.py", *settings], here)
 
-    one, two = (load_file(f"gradients-{size}.safetensors") for size in (1, 2))
-    assert one.keys() == two.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-4, msg=name)
+    run_script([*torchrun, "over.py", json.dumps(WAYS_OF_ACCUMULATING)], here)
+
+    for number, way in enumerate(WAYS_OF_ACCUMULATING):
+        one, two = first_gradients(tiny(*way), ALONE), load_file(f"gradients-{number}.safetensors")
+        assert one.keys() == two.keys()
+        for name, value in one.items():
+            torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-4, msg=f"{name} {way}")
 
 
 def test_torchrun_trains_and_resumes_and_one_process_writes():

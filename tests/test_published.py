@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from torch import Tensor
 
+from embedctl.checkpoint.opening import open_model
 from embedctl.embedding.vectors import read_vectors
 from embedctl.errors import ArtifactError
 from embedctl.loading import Loaded
@@ -26,7 +27,9 @@ from embedctl.model.encoding import encode
 from embedctl.model.layouts import config_of, from_published, shape_of, to_published
 from embedctl.model.sentence_transformers import write_folder
 from embedctl.model.shape import Layout, Shape
+from embedctl.settings import ModelSettings, TokensSettings
 from embedctl.tokens import published as tokenizers
+from embedctl.tokens.tokenizer import encode_texts
 from tests.conftest import REPOSITORY, Run, options, prepare
 from tests.loopback_hub import LoopbackHub, Server
 from tests.test_model import lively
@@ -74,15 +77,17 @@ def test_a_published_bert_has_the_hidden_states_that_transformers_computes():
 def test_a_published_bert_gives_the_vectors_of_sentence_transformers():
     from sentence_transformers import SentenceTransformer
 
-    tokenizer = tokenizers.load(MINILM)
-    tokenizer.enable_truncation(256)
-    ids = [np.asarray(encoding.ids, dtype=np.uint16) for encoding in tokenizer.encode_batch(TEXTS + LONG)]
+    model = open_model(MINILM, CPU)
+    found = encode_texts(model.tokenizer, TEXTS + LONG, model.query_frame, model.query_max_tokens)
 
     theirs = SentenceTransformer(str(MINILM), device="cpu").encode(TEXTS + LONG)
 
-    encoder = published.open_folder(MINILM).encoder().eval()
-    assert least_cosine(encode(encoder, ids, dtype=torch.float32), theirs) >= 0.99999
-    assert least_cosine(encode(encoder, ids, dtype=torch.bfloat16), theirs) >= 0.999
+    assert least_cosine(encode(model.encoder, found.ids, dtype=torch.float32), theirs) >= 0.99999
+    assert least_cosine(encode(model.encoder, found.ids, dtype=torch.bfloat16), theirs) >= 0.999
+    # It has places for 512 tokens, which training may use, but is asked with no more than it was made for.
+    assert (found.cut, model.max_tokens, model.encoder.shape.max_tokens) == (1, 256, 512)
+    tokens = published.tokens_settings(ModelSettings(init_from=str(MINILM)), TokensSettings(max_tokens=512))
+    assert tokens.max_tokens == 512
 
 
 def test_a_published_modernbert_has_the_hidden_states_that_transformers_computes(tmp_path: Path):

@@ -68,12 +68,16 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What ``embed`` and ``eval`` need of a checkpoint."""
+    """What ``embed`` and ``eval`` need of a checkpoint.
+
+    query_max_tokens, max_tokens: how long a query and a passage may be, at most what the encoder takes
+    """
 
     encoder: Encoder
     tokenizer: Tokenizer
     query_frame: tokenizers.Frame
     query_max_tokens: int
+    max_tokens: int
     query_prompt: str
     passage_prompt: str
     model_id: str
@@ -199,7 +203,8 @@ def load_model(checkpoint: Checkpoint, device: torch.device) -> Model:
         encoder.to(device).eval(),
         used,
         tokenizers.frame_of(used, query_prompt),
-        int(config["query_max_tokens"]),
+        min(int(config["query_max_tokens"]), encoder.shape.max_tokens),
+        encoder.shape.max_tokens,
         query_prompt,
         str(config.get("passage_prompt", "")),
         checkpoint.model_id,

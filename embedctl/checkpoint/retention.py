@@ -14,15 +14,24 @@ def best(checkpoints: Sequence[Checkpoint], metric: str) -> Checkpoint | None:
 
     Step 0, the untrained model, does not compete.
     """
-    sign = -1 if metric.endswith("loss_nats") else 1
-    measured = [(value, c) for c in checkpoints if c.step and (value := c.metric(metric)) is not None]
-    return max(measured, key=lambda pair: (sign * pair[0], pair[1].step))[1] if measured else None
+    measured = [(merit(value, metric), c) for c in checkpoints if c.step and (value := c.metric(metric)) is not None]
+    return max(measured, key=lambda pair: (pair[0], pair[1].step))[1] if measured else None
+
+
+def merit(value: float, metric: str) -> float:
+    """A number of which more is better: of a loss it is the negative."""
+    return -value if metric.endswith("loss_nats") else value
 
 
 def doomed(steps: Sequence[int], *, keep_last: int, best_step: int | None, head_step: int | None) -> list[int]:
-    """Steps that may go, oldest first: all but the newest ``keep_last``, the best, and the head."""
+    """Steps that may go, oldest first: all but the newest ``keep_last``, the best, the head, and those before it.
+
+    Of these as many: after a restore newer steps lie beyond the head, and what the run goes on from is to be kept
+    until the run has passed it by ``keep_last`` steps of its own.
+    """
     ordered = sorted(steps)
-    kept = {*ordered[-keep_last:], best_step, head_step}
+    passed = [step for step in ordered if head_step is None or step <= head_step]
+    kept = {*ordered[-keep_last:], *passed[-keep_last:], best_step, head_step}
     return [step for step in ordered if step not in kept]
 
 

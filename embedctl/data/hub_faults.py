@@ -41,7 +41,7 @@ def explained(what: str) -> Iterator[None]:
         yield
     except (EmbedctlError, MemoryError):
         raise
-    except Exception as fault:
+    except Exception as fault:  # its formats raise what they like: any class may mean a damaged file
         known = _explain(fault, what)
         if known is None:
             raise

@@ -43,11 +43,13 @@ class Passages:
         """Token ids with the special ones, of some of the :meth:`contents`; and how many texts were cut for them."""
         if self.encoder is None:
             return list(contents), 0  # type: ignore[arg-type]
-        encoded = self.encoder.encode([bytes(text).decode() for text in contents])
-        room = self.max_tokens - self.frame.count
+        bare = self.frame.bare
+        room = self.max_tokens - bare.count
+        # The prompt is tokenized with the text: its last white space may belong to the first word.
+        encoded = self.encoder.encode([self.frame.prompt + bytes(text).decode() for text in contents])
         cut = int((np.diff(encoded.offsets) > room).sum())
         spans = zip(encoded.offsets[:-1].tolist(), encoded.offsets[1:].tolist(), strict=True)
-        return [self.frame.around(encoded.ids[a : min(b, a + room)]) for a, b in spans], cut
+        return [bare.around(encoded.ids[a : min(b, a + room)]) for a, b in spans], cut
 
 
 def passages_for(model: Model, tokens: Path, manifest: Manifest, *, anew: bool) -> Passages:
@@ -56,11 +58,10 @@ def passages_for(model: Model, tokens: Path, manifest: Manifest, *, anew: bool) 
     anew: encode the texts in that case
     """
     frame = frame_of(model.tokenizer, model.passage_prompt)
-    limit = model.encoder.shape.max_tokens
     if _are_its_own(model, tokens, manifest):
-        return Passages(frame, limit)
+        return Passages(frame, model.max_tokens)
     if anew:
-        return Passages(frame, limit, TextEncoder(model.tokenizer, engines.fastest(model.tokenizer, _SAMPLE)))
+        return Passages(frame, model.max_tokens, TextEncoder(model.tokenizer, engines.fastest(model.tokenizer, _SAMPLE)))
     raise DataError(
         f"{tokens} was made with another tokenizer or prompt than the model's",
         hint="run `embedctl train` on these tokens, or make the tokens again with the model's tokenizer",

@@ -5,16 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import JsonValue
 
 from embedctl.checkpoint.files import Model
 from embedctl.data.hub_faults import explained
 from embedctl.errors import ConfigError
-from embedctl.model.encoding import Vectors, encode
-from embedctl.model.nearest import unit
-from embedctl.tokens import tokenizer as tokenizers
+from embedctl.model.encoding import Vectors, unit_vectors
+from embedctl.tokens.tokenizer import encode_texts, frame_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +41,13 @@ class MtebEncoder:
         """
         model = self.model
         kind = str(getattr(prompt_type, "value", prompt_type))
-        frame, limit = model.query_frame, model.encoder.shape.max_tokens
+        frame, limit = model.query_frame, model.max_tokens
         if kind == "document":
-            frame = tokenizers.frame_of(model.tokenizer, model.passage_prompt)
+            frame = frame_of(model.tokenizer, model.passage_prompt)
         elif kind == "query":
-            limit = min(limit, model.query_max_tokens)
-        texts = (text for batch in inputs for text in batch["text"])
-        ids = [np.asarray(tokenizers.encode_query(model.tokenizer, t, frame, limit), dtype=np.uint32) for t in texts]
-        return unit(encode(model.encoder, ids, dtype=self.dtype))
+            limit = model.query_max_tokens
+        texts = [text for batch in inputs for text in batch["text"]]
+        return unit_vectors(model.encoder, encode_texts(model.tokenizer, texts, frame, limit).ids, dtype=self.dtype)
 
     def similarity(self, one: Any, other: Any) -> torch.Tensor:
         """(N, M) cosines."""

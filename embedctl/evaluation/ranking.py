@@ -17,11 +17,11 @@ from embedctl.errors import DataError
 from embedctl.evaluation.beir import BeirFolder, Judged
 from embedctl.evaluation.bm25 import Bm25, Collection, words
 from embedctl.evaluation.metrics import Grades, graded_metrics
-from embedctl.model.encoding import Ids, Vectors, encode
-from embedctl.model.nearest import Nearest, unit
+from embedctl.model.encoding import unit_vectors
+from embedctl.model.nearest import Nearest
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import EvaluationSettings
-from embedctl.tokens import tokenizer as tokenizers
+from embedctl.tokens.tokenizer import encode_texts, frame_of
 
 # Scores of so many queries with one window are in memory.
 _QUERIES_AT_A_TIME = 256
@@ -93,9 +93,9 @@ def evaluate_folder(
         "queries": len(judged.texts),
         "documents": counted.documents,
         "cut_queries": counted.cut_queries,
-        "queries_max_tokens": _query_limit(model),
+        "queries_max_tokens": model.query_max_tokens,
         "cut_documents": counted.cut_documents,
-        "documents_max_tokens": model.encoder.shape.max_tokens,
+        "documents_max_tokens": model.max_tokens,
         "model": dict(graded_metrics(by_model.grades(judged), every, settings.recall_at)),
         "bm25": dict(graded_metrics(by_words.grades(judged), every, settings.recall_at)),
     }
@@ -113,20 +113,19 @@ def rank_by_model(
 ) -> Counted:
     """By the cosine of query and document; the prompts of the model stand before both."""
     device = next(model.encoder.parameters()).device
-    asked, cut_queries = _framed(model, judged.texts, model.query_frame, _query_limit(model))
-    queries_QD = torch.from_numpy(_vectors(model, asked, dtype)).to(device)
-    frame = tokenizers.frame_of(model.tokenizer, model.passage_prompt)
+    asked = encode_texts(model.tokenizer, judged.texts, model.query_frame, model.query_max_tokens)
+    queries_QD = torch.from_numpy(unit_vectors(model.encoder, asked.ids, dtype=dtype)).to(device)
+    frame = frame_of(model.tokenizer, model.passage_prompt)
     done = cut = 0
     for window in files.windows():
-        texts = [document.text for document in window]
-        ids, cut_here = _framed(model, texts, frame, model.encoder.shape.max_tokens)
-        passages_WD = torch.from_numpy(_vectors(model, ids, dtype)).to(device)
+        told = encode_texts(model.tokenizer, [document.text for document in window], frame, model.max_tokens)
+        passages_WD = torch.from_numpy(unit_vectors(model.encoder, told.ids, dtype=dtype)).to(device)
         numbers_W = ranking.admit([document.name for document in window])
         for first in range(0, len(queries_QD), _QUERIES_AT_A_TIME):
             ranking.offer(queries_QD[first : first + _QUERIES_AT_A_TIME] @ passages_WD.T, numbers_W, first)
-        done, cut = done + len(window), cut + cut_here
+        done, cut = done + len(window), cut + told.cut
         watch(Tick(done, total, "documents"))
-    return Counted(done, cut, cut_queries)
+    return Counted(done, cut, asked.cut)
 
 
 def rank_by_words(ranking: Ranking, files: BeirFolder, judged: Judged) -> int:
@@ -141,22 +140,3 @@ def rank_by_words(ranking: Ranking, files: BeirFolder, judged: Judged) -> int:
             scores_QW[scores_QW == 0] = -np.inf
             ranking.offer(torch.from_numpy(scores_QW).float(), numbers_W, first)
     return collection.texts
-
-
-def _vectors(model: Model, ids: Sequence[Ids], dtype: torch.dtype) -> Vectors:
-    vectors = encode(model.encoder, ids, dtype=dtype)
-    if not np.isfinite(vectors).all():
-        raise DataError("a vector is not finite", hint="embedctl checkpoint list; restore another step")
-    return unit(vectors)
-
-
-def _query_limit(model: Model) -> int:
-    return min(model.query_max_tokens, model.encoder.shape.max_tokens)
-
-
-def _framed(model: Model, texts: list[str], frame: tokenizers.Frame, limit: int) -> tuple[list[Ids], int]:
-    """Token ids of the texts between the special ones, at most ``limit`` of each, and how many texts were cut."""
-    room = limit - frame.count
-    encodings = model.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    ids = [frame.around(np.asarray(encoding.ids[:room], dtype=np.uint32)) for encoding in encodings]
-    return ids, sum(len(encoding) > room for encoding in encodings)

@@ -70,8 +70,12 @@ def evaluate(
     model: the folder of a published model, of a run or of a checkpoint, to measure instead; without tokens too
     """
     tokens = manifest.read(layout.tokens, "tokens") if model is None else manifest.find(layout.tokens, "tokens")
-    checkpoint = files.head(layout.checkpoints) if model is None else None
-    model_id = opening.identity_of(model) if model is not None else files.head(layout.checkpoints).model_id
+    checkpoint = None
+    if model is None:
+        checkpoint = files.head(layout.checkpoints)
+        model_id = checkpoint.model_id
+    else:
+        model_id = opening.identity_of(model)
     target = _target(layout, model, model_id)
     parents = {**({"tokens": tokens.content_id} if tokens else {}), "checkpoint": model_id}
     recipe = recipe_of(settings, compute)

@@ -14,7 +14,8 @@ from embedctl.errors import DataError
 from embedctl.evaluation.metrics import spearman
 from embedctl.model.encoder import Encoder
 from embedctl.model.encoding import encode
-from embedctl.tokens.tokenizer import Frame, encode_query
+from embedctl.model.nearest import unit
+from embedctl.tokens.tokenizer import Frame, encode_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def read_pairs(file: Path) -> SentencePairs:
 def evaluate_similarity(model: Model, file: Path, *, dtype: torch.dtype) -> dict[str, float]:
     """Spearman correlation of the cosine with the scores in ``file``."""
     pairs = read_pairs(file)
-    limit = min(model.query_max_tokens, model.encoder.shape.max_tokens)
+    limit = model.query_max_tokens
     found = spearman_of(model.encoder, model.tokenizer, pairs, frame=model.query_frame, limit=limit, dtype=dtype)
     return {"pairs": len(pairs.scores), "spearman": found}
 
@@ -46,7 +47,5 @@ def spearman_of(
     encoder: Encoder, tokenizer: Tokenizer, pairs: SentencePairs, *, frame: Frame, limit: int, dtype: torch.dtype
 ) -> float:
     """Spearman correlation of the cosines with the scores; sentences are taken as queries of ``limit`` tokens."""
-    ids = [np.asarray(encode_query(tokenizer, text, frame, limit), dtype=np.uint32) for text in pairs.sentences]
-    vectors = encode(encoder, ids, dtype=dtype)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    vectors = unit(encode(encoder, encode_texts(tokenizer, pairs.sentences, frame, limit).ids, dtype=dtype))
     return spearman((vectors[0::2] * vectors[1::2]).sum(axis=1), pairs.scores)

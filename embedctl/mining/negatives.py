@@ -1,7 +1,9 @@
 """The negatives artifact: for each training record with a query, chunks that seem to answer it and do not."""
 
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -58,10 +60,6 @@ class Negatives:
         self._ends = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
         self._rows = np.concatenate(rows)
 
-    def __len__(self) -> int:
-        """P, the number of records."""
-        return len(self._records)
-
     def of(self, record: int) -> Places:
         """Numbers of the chunks mined for the query of ``record``, the most similar first; none for other records."""
         place = int(np.searchsorted(self._records, record))
@@ -109,7 +107,7 @@ def _refuse_other(model: files.Model, table: TokenTable, where: Path | None) -> 
 def _write(folder: Path, search: Search, per_query: int, watch: Watch) -> dict[str, int]:
     """The vectors of all passages go into a file of halves that is removed again; negatives are written in windows."""
     path = folder / _VECTORS
-    passages = np.memmap(path, dtype=np.float16, mode="w+", shape=(len(search.rows), search.dim))
+    passages = _mapped(path, len(search.rows), search.dim)
     for first in range(0, len(passages), PASSAGES):
         last = min(first + PASSAGES, len(passages))
         passages[first:last] = search.vectors(first, last)
@@ -129,6 +127,18 @@ def _write(folder: Path, search: Search, per_query: int, watch: Watch) -> dict[s
     del passages
     path.unlink()
     return {"pairs": len(search.records), "negatives": negatives, "short_pairs": short, "chunks": len(search.rows)}
+
+
+def _mapped(path: Path, rows: int, dim: int) -> "np.memmap[Any, np.dtype[np.float16]]":
+    """A new file of halves, (rows, dim); raises ``OSError`` if the disk has no room for all of it."""
+    size = rows * dim * np.dtype(np.float16).itemsize
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            # A disk that is full when a mapped page is written kills the process (SIGBUS).
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    return np.memmap(path, dtype=np.float16, mode="r+", shape=(rows, dim))
 
 
 def _table(records: Places, found: Found) -> pa.Table:

@@ -13,8 +13,8 @@ from torch import Tensor
 from embedctl.checkpoint.files import Model
 from embedctl.errors import DataError
 from embedctl.mining.answers import Answers, Places
-from embedctl.model.encoding import Ids, Vectors, encode
-from embedctl.model.nearest import Found, Nearest, unit
+from embedctl.model.encoding import Ids, Vectors, unit_vectors
+from embedctl.model.nearest import Found, Nearest
 from embedctl.tokens.shards import TokenTable
 
 # A negative scores at most so much of what the best passage of its pair does: what comes nearer is likely to be an
@@ -84,10 +84,7 @@ class Search:
         return np.asarray(best - (1 - MARGIN) * np.abs(best), dtype=np.float32)
 
     def _encoded(self, texts: list[Ids]) -> Vectors:
-        vectors = encode(self._encoder, texts, dtype=self._dtype)
-        if not np.isfinite(vectors).all():
-            raise DataError("a vector is not finite", hint="embedctl checkpoint list; restore another step")
-        return unit(vectors)
+        return unit_vectors(self._encoder, texts, dtype=self._dtype)
 
     def _tensor(self, values: Half | Places) -> Tensor:
         """On the device, halves as float32."""

@@ -24,7 +24,7 @@ Angles = tuple[Tensor, Tensor]
 class BertBlock(nn.Module):
     """Attention and feed-forward with the norm after each."""
 
-    def __init__(self, shape: Shape, number: int) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.heads = shape.heads
         self.qkv = nn.Linear(shape.dim, 3 * shape.dim)
@@ -74,8 +74,9 @@ class Encoder(nn.Module):
         self.words = nn.Embedding(shape.vocabulary, shape.dim)
         self.positions = None if modern else nn.Embedding(shape.max_tokens, shape.dim)
         self.norm = nn.LayerNorm(shape.dim, eps=shape.norm_epsilon, bias=not modern)
-        block = ModernBlock if modern else BertBlock
-        self.blocks = nn.ModuleList(block(shape, number) for number in range(shape.layers))
+        self.blocks = nn.ModuleList(
+            ModernBlock(shape, number) if modern else BertBlock(shape) for number in range(shape.layers)
+        )
         self.final_norm = nn.LayerNorm(shape.dim, eps=shape.norm_epsilon, bias=False) if modern else None
 
     def forward(

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from embedctl.errors import OutOfMemory, is_out_of_memory
+from embedctl.errors import DataError, OutOfMemory, is_out_of_memory
 from embedctl.model.batch import FlatBatch, sent
 from embedctl.model.budget import CPU_TOKENS, Budget
 from embedctl.model.encoder import Encoder
+from embedctl.model.nearest import unit
 from embedctl.progress import Tick, Watch, unwatched
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
@@ -121,6 +122,14 @@ def _attempt(encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype) -> Vect
 def _fitting(lengths: npt.NDArray[np.int64], tokens: int) -> int:
     """How many of the first texts make up ``tokens``; one at least."""
     return max(1, int(np.searchsorted(np.cumsum(lengths[:tokens]), tokens, side="right")))
+
+
+def unit_vectors(encoder: Encoder, texts: Sequence[Ids], *, dtype: torch.dtype) -> Vectors:
+    """The same with length 1, so that products are cosines; :class:`DataError` if one is not finite."""
+    vectors = encode(encoder, texts, dtype=dtype)
+    if not np.isfinite(vectors).all():
+        raise DataError("a vector is not finite", hint="embedctl checkpoint list; restore another step")
+    return unit(vectors)
 
 
 def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

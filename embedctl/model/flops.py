@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -27,8 +28,9 @@ def training_flops(shape: Shape, lengths: Sequence[int]) -> float:
     return float(3 * (2 * weights * length + 4 * length * seen * shape.dim).sum())
 
 
+@cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of matrix products: by the data sheet of a known GPU in half precision, else as measured now."""
+    """FLOP/s of matrix products: by the data sheet of a known GPU in half precision, else as measured, once."""
     if device.type == "cuda" and dtype != torch.float32:
         name = torch.cuda.get_device_name(device)
         for model, flops in _SHEETS.items():

@@ -29,11 +29,13 @@ _PASSAGE_PROMPTS = ("passage", "document", "corpus")
 class Published:
     """What a published model's folder says, apart from its weights.
 
+    limit:   how many tokens of a text sentence-transformers gives the model, often less than it has places for
     prompts: to be put before a query and before a passage; empty: none
     """
 
     folder: Path
     shape: Shape
+    limit: int
     query_prompt: str = ""
     passage_prompt: str = ""
 
@@ -75,13 +77,14 @@ def open_folder(folder: Path) -> Published:
             raise ArtifactError(f"{folder}: modules.json has a {kind}; embedctl computes pooling and normalizing alone")
     shape = _shape(config, pooling, normalize=normalize, where=folder / "config.json")
     limit = _json(folder / "sentence_bert_config.json").get("max_seq_length")
-    if isinstance(limit, int) and shape.layout == "modernbert":
-        shape = replace(shape, max_tokens=min(limit, shape.max_tokens))
+    limit = min(limit, shape.max_tokens) if isinstance(limit, int) and limit > 0 else shape.max_tokens
+    if shape.layout == "modernbert":
+        shape = replace(shape, max_tokens=limit)
     prompts = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
     if not isinstance(prompts, dict):
         raise ArtifactError(f"{folder / 'config_sentence_transformers.json'}: prompts is no table; got {prompts!r}")
     passage = next((prompts[name] for name in _PASSAGE_PROMPTS if prompts.get(name)), "")
-    return Published(folder, shape, str(prompts.get("query") or ""), str(passage))
+    return Published(folder, shape, limit, str(prompts.get("query") or ""), str(passage))
 
 
 def resolve(wanted: str) -> Path:

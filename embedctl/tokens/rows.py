@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from embedctl.data.records import split_of
 from embedctl.settings import TokensSettings
 from embedctl.tokens import boundaries, chunks
+from embedctl.tokens.beginnings import Beginnings, beginnings
 from embedctl.tokens.chunks import Cuts
 from embedctl.tokens.encoding import Encoded, TextEncoder
 from embedctl.tokens.engines import Offsets
@@ -63,8 +64,9 @@ class ChunkRows:
         cuts = self._cuts(encoded)
         begins, ends = self._spans(cuts, encoded)
         starts, stops = _in_characters(encoded, cuts, begins, ends)
-        inexact = self._inexact(cuts, encoded, begins, ends)
-        input_ids, lengths = self._framed(encoded, cuts, self.frame)
+        heads = self._heads(cuts, encoded, begins, ends)
+        input_ids, lengths = self._framed(encoded, cuts, self.frame, heads)
+        inexact = self._inexact(cuts, encoded, begins, ends, heads)
         splits = self._splits(records.column("id"))
         self._count(texts, encoded, cuts, lengths, splits, inexact)
         row = pa.array(cuts.text)
@@ -90,7 +92,7 @@ class ChunkRows:
         return pa.table([columns[name] for name in self.layout.names], schema=self.layout)
 
     def _cuts(self, encoded: Encoded) -> Cuts:
-        size = self.settings.max_tokens - self.frame.count
+        size = self.settings.max_tokens - self.frame.count - len(self.frame.lead_ids)
         kinds = np.zeros(len(encoded.ids), dtype=np.uint8)
         if (np.diff(encoded.offsets) > size).any():
             kinds = self.encoder.boundaries(encoded)
@@ -118,15 +120,29 @@ class ChunkRows:
             ends[rows] = [a + len(encoded.blob[a:b].rstrip()) for a, b in spans]
         return begins, ends
 
-    def _framed(self, encoded: Encoded, cuts: Cuts, frame: Frame) -> tuple[pa.ListArray, npt.NDArray[np.int64]]:
+    def _heads(self, cuts: Cuts, encoded: Encoded, begins: Offsets, ends: Offsets) -> Beginnings | None:
+        """The beginnings of chunks that depend on the prompt; ``None`` where none does."""
+        if not self.frame.lead:
+            return None
+        room = self.settings.max_tokens - self.frame.count
+        return beginnings(self.encoder, encoded, cuts, begins, ends, frame=self.frame, room=room)
+
+    def _framed(
+        self, encoded: Encoded, cuts: Cuts, frame: Frame, heads: Beginnings | None = None
+    ) -> tuple[pa.ListArray, npt.NDArray[np.int64]]:
         """The ids of each chunk between the special ones, and their number, (K,)."""
         kind = self.layout.field("input_ids").type.value_type.to_pandas_dtype()
         prefix, suffix = (np.array(ids, kind).tobytes() for ids in (frame.prefix, frame.suffix))
-        lengths = cuts.last - cuts.first + frame.count
         ids = encoded.ids.astype(kind, copy=False).data
         pieces: list[bytes | memoryview] = []
-        for first, last in zip(cuts.first.tolist(), cuts.last.tolist(), strict=True):
-            pieces += prefix, ids[first:last], suffix
+        if heads is None:
+            lengths = cuts.last - cuts.first + frame.count
+            for first, last in zip(cuts.first.tolist(), cuts.last.tolist(), strict=True):
+                pieces += prefix, ids[first:last], suffix
+        else:
+            lengths = cuts.last - heads.first + heads.lengths + frame.count
+            for head, first, last in zip(heads.ids, heads.first.tolist(), cuts.last.tolist(), strict=True):
+                pieces += prefix, head.astype(kind).tobytes(), ids[first:last], suffix
         values = pa.array(np.frombuffer(b"".join(pieces), kind))
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), values), lengths
@@ -143,34 +159,42 @@ class ChunkRows:
             return queries, pa.nulls(len(queries), self.layout.field("query_ids").type)
         queries = pc.if_else(pc.equal(pc.binary_length(queries), 0), None, queries)
         texts: list[str] = queries.drop_null().to_pylist()
-        encoded = self.encoder.encode(texts)
-        room = self.settings.query_max_tokens - self.query_frame.count
+        encoded = self.encoder.encode([self.query_frame.prompt + text for text in texts])
+        frame = self.query_frame.bare
+        room = self.settings.query_max_tokens - frame.count
         lengths = np.diff(encoded.offsets)
         self.counts.queries += len(texts)
         self.counts.cut_queries += int((lengths > room).sum())
         firsts = encoded.offsets[:-1]
         whole = np.zeros(len(texts), dtype=np.int64)
         cuts = Cuts(whole, whole, firsts, firsts + np.minimum(lengths, room), whole > 0, whole > 0)
-        framed, _ = self._framed(encoded, cuts, self.query_frame)
+        framed, _ = self._framed(encoded, cuts, frame)
         there = queries.is_valid().to_numpy(zero_copy_only=False)
         places = pa.array(np.cumsum(there) - 1, mask=~there)
         return queries, framed.take(places)
 
-    def _inexact(self, cuts: Cuts, encoded: Encoded, begins: Offsets, ends: Offsets) -> pa.Array:
-        """For each chunk why its text alone would not encode to its ids; ``None`` where it does."""
+    def _inexact(
+        self, cuts: Cuts, encoded: Encoded, begins: Offsets, ends: Offsets, heads: Beginnings | None
+    ) -> pa.Array:
+        """For each chunk why its text, after the prompt, would not encode to its ids; ``None`` where it does."""
         inside = ~(cuts.begins & cuts.ends)
         doubtful = inside
         if not self.encoder.cuts_between_words_are_exact:
             doubtful = (cuts.first > encoded.offsets[cuts.text]) | (cuts.last < encoded.offsets[cuts.text + 1])
+        if heads is not None:
+            doubtful = doubtful | heads.apart
         rows = np.flatnonzero(doubtful)
         if not len(rows):
             return pa.nulls(len(begins), pa.string())
         reasons: list[str | None] = [None] * len(begins)
         spans = zip(begins[rows].tolist(), ends[rows].tolist(), strict=True)
-        alone = self.encoder.encode([encoded.blob[a:b].decode() for a, b in spans])
+        alone = self.encoder.encode([self.frame.lead + encoded.blob[a:b].decode() for a, b in spans])
         for n, row in enumerate(rows.tolist()):
             ids = alone.ids[alone.offsets[n] : alone.offsets[n + 1]]
-            if not np.array_equal(ids, encoded.ids[cuts.first[row] : cuts.last[row]]):
+            own = encoded.ids[(cuts if heads is None else heads).first[row] : cuts.last[row]]
+            if heads is not None:
+                own = np.concatenate([heads.ids[row], own])
+            if not np.array_equal(ids, own):
                 reasons[row] = _INSIDE if inside[row] else _OTHERWISE
         return pa.array(reasons, pa.string())
 

@@ -1,6 +1,6 @@
 """The tokenizer: trained on the corpus or given; ``tokenizer.json`` is its only truth."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +14,54 @@ from embedctl.settings import TokensSettings
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
+Ids = npt.NDArray[np.unsignedinteger[Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The special ids that the tokenizer puts before and after a text."""
+    """What is put before and after a text.
 
-    prefix: tuple[int, ...]
+    special:  ids that the tokenizer puts before
+    said:     ids of the prompt, but for ``lead``
+    suffix:   ids that the tokenizer puts after
+    prompt:   what a text is read after
+    lead:     the white space at its end, where a vocabulary has it belong to the word after it: it has no ids of its
+              own, but is tokenized together with the text
+    lead_ids: what it would become alone
+    """
+
+    special: tuple[int, ...]
+    said: tuple[int, ...]
     suffix: tuple[int, ...]
+    prompt: str = ""
+    lead: str = ""
+    lead_ids: tuple[int, ...] = ()
+
+    @property
+    def prefix(self) -> tuple[int, ...]:
+        """All ids that stand before a text."""
+        return (*self.special, *self.said)
 
     @property
     def count(self) -> int:
         return len(self.prefix) + len(self.suffix)
 
-    def around(self, ids: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.unsignedinteger[Any]]:
-        """``ids`` of a text with the special ones."""
+    @property
+    def bare(self) -> "Frame":
+        """The special ids alone, for a text that has its prompt already."""
+        return Frame(self.special, (), self.suffix)
+
+    def around(self, ids: Ids) -> Ids:
+        """``ids`` of a text with those that stand before and after it."""
         return np.concatenate([self.prefix, ids, self.suffix]).astype(ids.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Framed:
+    """``ids`` of N texts, uint32, with their prompt and the special ones; ``cut``: how many texts were too long."""
+
+    ids: list[Ids]
+    cut: int
 
 
 def train(texts: Callable[[], Iterable[str]], settings: TokensSettings) -> Tokenizer:
@@ -44,25 +78,41 @@ def train(texts: Callable[[], Iterable[str]], settings: TokensSettings) -> Token
 
 
 def frame_of(tokenizer: Tokenizer, prompt: str = "") -> Frame:
-    """Find the special ids by looking at what encoding adds to a text; those of a prompt go before the text."""
-    bare = tokenizer.encode("a", add_special_tokens=False).ids
-    full = tokenizer.encode("a").ids
+    """Find the special ids by looking at what encoding adds to a text, and the ids of the prompt."""
+    bare, full = _ids(tokenizer, "a"), tokenizer.encode("a").ids
     for start in range(len(full) - len(bare) + 1):
         if full[start : start + len(bare)] == bare:
-            said = tokenizer.encode(prompt, add_special_tokens=False).ids
-            if tokenizer.encode(f"{prompt}a", add_special_tokens=False).ids != [*said, *bare]:
-                raise ConfigError(
-                    f"the prompt {prompt!r} becomes other tokens before a text than alone",
-                    hint="end tokens.query_prompt and tokens.passage_prompt with ':' and no space",
-                )
-            return Frame((*full[:start], *said), tuple(full[start + len(bare) :]))
-    raise ArtifactError("this tokenizer changes a text when it adds its special tokens")
+            special, suffix = tuple(full[:start]), tuple(full[start + len(bare) :])
+            break
+    else:
+        raise ArtifactError("this tokenizer changes a text when it adds its special tokens")
+    said, lead = prompt.rstrip(), prompt[len(prompt.rstrip()) :]
+    if _ids(tokenizer, said) == _ids(tokenizer, prompt):
+        lead = ""  # white space has no tokens here
+    if _ids(tokenizer, f"{prompt}a") != [*_ids(tokenizer, said), *_ids(tokenizer, f"{lead}a")]:
+        raise ConfigError(
+            f"the prompt {prompt!r} becomes other tokens before a text than alone",
+            hint="end tokens.query_prompt and tokens.passage_prompt with ':' or a space",
+        )
+    return Frame(special, tuple(_ids(tokenizer, said)), suffix, prompt, lead, tuple(_ids(tokenizer, lead)))
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], frame: Frame, max_tokens: int) -> Framed:
+    """Texts after the frame's prompt, tokenized together with it, each cut to ``max_tokens`` in all."""
+    bare = frame.bare
+    room = max_tokens - bare.count
+    encodings = tokenizer.encode_batch_fast([frame.prompt + text for text in texts], add_special_tokens=False)
+    ids = [bare.around(np.asarray(encoding.ids[:room], dtype=np.uint32)) for encoding in encodings]
+    return Framed(ids, sum(len(encoding) > room for encoding in encodings))
 
 
 def encode_query(tokenizer: Tokenizer, text: str, frame: Frame, max_tokens: int) -> list[int]:
-    """Ids of a query with its special tokens, cut to ``max_tokens``."""
-    bare = tokenizer.encode(text, add_special_tokens=False).ids
-    return [*frame.prefix, *bare[: max_tokens - frame.count], *frame.suffix]
+    """The same for one text."""
+    return [int(number) for number in encode_texts(tokenizer, [text], frame, max_tokens).ids[0]]
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def _train_bpe(texts: Callable[[], Iterable[str]], settings: TokensSettings) -> Tokenizer:

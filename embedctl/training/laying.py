@@ -21,7 +21,7 @@ class Laid:
     places: which texts of the batch
     chunks: what is in memory at a time; ``members`` of the pieces of a chunk are places in the chunk
     sizes:  texts of each chunk
-    same:   contrastive: :meth:`PairBatch.same`
+    same:   contrastive: :meth:`PairBatch.same`, (2, S)
     copied: set when the last copy to the GPU has arrived; ``None`` on a CPU
     """
 

@@ -68,70 +68,69 @@ class Parts:
     bad_steps: int = 0
 
 
-def steps(
-    parts: Parts,
-    stream: Stream,
-    settings: TrainingSettings,
-    *,
-    after: int,
-    total: int,
-    peak: float,
-    dtype: torch.dtype,
-    ranks: Ranks,
-) -> Generator[Step, None, None]:
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What all steps of a run have in common.
+
+    layer: lays the batches of ``stream`` for the device of ``parts``
+    peak:  the learning rate after the warm-up
+    dtype: the arithmetic of the blocks
+    """
+
+    parts: Parts
+    stream: Stream
+    layer: Layer
+    settings: TrainingSettings
+    peak: float
+    dtype: torch.dtype
+    ranks: Ranks
+
+
+def steps(run: Conditions, *, after: int, total: int) -> Generator[Step, None, None]:
     """Take the steps after step ``after``, to the end of the run.
 
     A step whose loss or gradient is not finite changes no weight; after three in a row :class:`DivergedError` is
     raised. :class:`OutOfMemory` is if even a chunk of one pair does not fit.
     """
-    many = settings.gradient_accumulation_steps
-    layer = Layer(next(parts.trainee.parameters()).device, ranks)
+    parts, many = run.parts, run.settings.gradient_accumulation_steps
 
     def make(number: int) -> Laid:
-        return layer.lay(stream.batch(number), parts.chunk)
+        return run.layer.lay(run.stream.batch(number), parts.chunk)
 
     batches = prefetch(make, range(after * many, total * many))
     started = time.perf_counter()
     try:
         for number in range(after + 1, total + 1):
-            rate = peak * rate_share(number, total, settings)
+            rate = run.peak * rate_share(number, total, run.settings)
             for optimizer in parts.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = rate
             step_batches = [next(batches) for _ in range(many)]
             wait = time.perf_counter() - started
-            loss, norm, done = _step(parts, layer, step_batches, settings, dtype=dtype, ranks=ranks)
+            loss, norm, done = _step(run, step_batches)
             if not done and parts.bad_steps >= _BAD_STEPS:
                 raise DivergedError(f"loss {loss} and gradient norm {norm} at step {number}, the third such in a row")
             seconds = time.perf_counter() - started
             lengths = tuple(length for laid in step_batches for length in laid.batch.lengths)
             padded = sum(laid.batch.padded_tokens for laid in step_batches)
-            epoch = number * many / stream.batches_per_epoch
+            epoch = number * many / run.stream.batches_per_epoch
             yield Step(number, epoch, loss, rate, norm, lengths, padded, seconds, wait, parts.chunk, not done)
             started = time.perf_counter()
     finally:
         batches.close()
 
 
-def _step(
-    parts: Parts,
-    layer: Layer,
-    batches: Sequence[Laid],
-    settings: TrainingSettings,
-    *,
-    dtype: torch.dtype,
-    ranks: Ranks,
-) -> tuple[float, float, bool]:
+def _step(run: Conditions, batches: Sequence[Laid]) -> tuple[float, float, bool]:
     """Loss, gradient norm, and whether the weights have moved."""
-    loss = gradients_of(parts, layer, batches, settings, dtype=dtype, ranks=ranks)
-    trainee = parts.trainee
-    ranks.sum_gradients(trainee)
+    loss = gradients_of(run, batches)
+    parts, trainee, clip = run.parts, run.parts.trainee, run.settings.clip_norm
+    run.ranks.sum_gradients(trainee)
     parts.scale.take_out(trainee)
     weights = [weight for weight in trainee.parameters() if weight.grad is not None]
     total = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
     norm = total.item()
-    if settings.clip_norm and norm > settings.clip_norm:
-        nn.utils.clip_grads_with_norm_(weights, settings.clip_norm, total)
+    if clip and norm > clip:
+        nn.utils.clip_grads_with_norm_(weights, clip, total)
     done = math.isfinite(loss) and math.isfinite(norm)
     if done:
         for optimizer in parts.optimizers:
@@ -145,22 +144,15 @@ def _step(
     return loss, norm, done
 
 
-def gradients_of(
-    parts: Parts,
-    layer: Layer,
-    batches: Sequence[Laid],
-    settings: TrainingSettings,
-    *,
-    dtype: torch.dtype,
-    ranks: Ranks,
-) -> float:
+def gradients_of(run: Conditions, batches: Sequence[Laid]) -> float:
     """Gradients of one step; when memory runs out, again with half the chunk, which changes no result."""
+    parts = run.parts
     share = parts.scale.value / len(batches)
     while True:
         # What was made ready before memory ran out is still in larger chunks.
-        batches = [laid if laid.chunk == parts.chunk else layer.lay(laid.batch, parts.chunk) for laid in batches]
+        batches = [laid if laid.chunk == parts.chunk else run.layer.lay(laid.batch, parts.chunk) for laid in batches]
         try:
-            losses = [_accumulate(parts, laid, settings, share, dtype, ranks) for laid in batches]
+            losses = [_accumulate(run, laid, share) for laid in batches]
             return float(torch.stack(losses).mean())
         except (RuntimeError, MemoryError) as fault:
             if not is_out_of_memory(fault):
@@ -169,16 +161,15 @@ def gradients_of(
         parts.trainee.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        _halve(parts, batches[0].batch, ranks)
+        _halve(parts, batches[0].batch, run.ranks)
 
 
-def _accumulate(
-    parts: Parts, laid: Laid, settings: TrainingSettings, share: float, dtype: torch.dtype, ranks: Ranks
-) -> torch.Tensor:
+def _accumulate(run: Conditions, laid: Laid, share: float) -> torch.Tensor:
     laid.arrive()
+    trainee = run.parts.trainee
     if isinstance(laid.batch, MaskBatch):
-        return accumulate_masks(parts.trainee, laid, share=share, dtype=dtype, ranks=ranks)
-    return accumulate_pairs(parts.trainee, laid, settings, share=share, dtype=dtype, ranks=ranks)
+        return accumulate_masks(trainee, laid, share=share, dtype=run.dtype, ranks=run.ranks)
+    return accumulate_pairs(trainee, laid, run.settings, share=share, dtype=run.dtype, ranks=run.ranks)
 
 
 def _halve(parts: Parts, first: Batch, ranks: Ranks) -> None:

@@ -47,15 +47,16 @@ class PairBatch:
         passages = [*self.passages, *self.negatives]
         return sum(len(texts) * max(map(len, texts)) for texts in (self.queries, passages))
 
-    def same(self) -> npt.NDArray[np.bool_]:
-        """(P, P + negatives) which passages answer a query as well as its own.
+    def same(self) -> npt.NDArray[np.int64]:
+        """(2, S) pairs of a query and a passage or negative that answers it as well as its own.
 
         Those of the same text as one of its answers, and those that were asked the same or belong to its record.
+        They are few: a table of all would be larger than everything else.
         """
         pairs = len(self.queries)
         queries = _numbered([*self.queries, *(negative.query for negative in self.mined)])
         passages = _numbered([*self.passages, *self.negatives])
-        found: npt.NDArray[np.bool_] = np.zeros((pairs, len(passages)), dtype=bool)
+        found: list[tuple[int, int]] = []
         askers = _places(queries[:pairs])
         answered = _places(passages[:pairs])
         owners = _places(np.array(self.records, dtype=np.int64))
@@ -65,11 +66,9 @@ class PairBatch:
             if place >= pairs:
                 # ... or what the record of this mined chunk was asked.
                 asked.add(int(queries[place]))
-                found[owners.get(self.mined[place - pairs].record, []), place] = True
-            for query in asked:
-                found[askers.get(query, []), place] = True
-        np.fill_diagonal(found[:, :pairs], val=False)
-        return found
+                found += [(row, place) for row in owners.get(self.mined[place - pairs].record, [])]
+            found += [(row, place) for query in asked for row in askers.get(query, []) if row != place]
+        return np.array(found, dtype=np.int64).reshape(-1, 2).T
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +114,6 @@ class PairStream:
             )
         self._batch = min(settings.batch_pairs, len(self._records))
         self._epoch = lru_cache(maxsize=2)(self._draw)
-
-    @property
-    def pairs(self) -> int:
-        return len(self._records)
 
     @property
     def batches_per_epoch(self) -> int:

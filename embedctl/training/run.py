@@ -25,7 +25,7 @@ from embedctl.training import curves, loop, schedule, starting, state
 from embedctl.training.average import Average
 from embedctl.training.judging import Judge
 from embedctl.training.laying import Layer
-from embedctl.training.loop import Parts, Step, Stream
+from embedctl.training.loop import Conditions, Parts, Step, Stream
 from embedctl.training.masks import MaskStream
 from embedctl.training.optimizer import make_optimizers
 from embedctl.training.pairs import PairStream
@@ -109,7 +109,15 @@ class _Run:
             Average(encoder, training.ema_decay) if training.ema_decay else None,
             training.batch_tokens if training.objective == "mlm" else training.chunk_pairs,
         )
-        self._peak = schedule.peak_rate(training, fresh=not settings.model.init_from)
+        self._conditions = Conditions(
+            self._parts,
+            self._stream,
+            Layer(self._device, ranks),
+            training,
+            schedule.peak_rate(training, fresh=not settings.model.init_from),
+            self._dtype,
+            ranks,
+        )
         self._judge = Judge.of(settings, table, self._dtype)
         self.recipe = starting.recipe_of(settings, layout)
         self._saved = start
@@ -127,22 +135,13 @@ class _Run:
         """Train; save at the end, at every ``checkpoint.every_steps``, and when asked to stop."""
         training = self._settings.training
         watcher = Watcher(self._settings, self._encoder.shape, tracking, watch, self._device, self._dtype)
-        if training.compile and self._device.type == "cuda":
+        if training.compile:
             for block in self._encoder.blocks:
                 block.compile(dynamic=True)
         last = min(self._total, max_steps or self._total)
         if not self.after:
             self._save(None, self._measure(0, tracking))
-        steps = loop.steps(
-            self._parts,
-            self._stream,
-            training,
-            after=self.after,
-            total=self._total,
-            peak=self._peak,
-            dtype=self._dtype,
-            ranks=self._ranks,
-        )
+        steps = loop.steps(self._conditions, after=self.after, total=self._total)
         with between_steps() as stop:
             for step in self._guarded(steps, last):
                 self._counters.tokens += step.tokens
@@ -193,12 +192,11 @@ class _Run:
 
     def _steps_in(self, minutes: float) -> int:
         """How many steps fit, by the time that a few take which change nothing."""
-        training, layer = self._settings.training, Layer(self._device, self._ranks)
-        many, seconds = training.gradient_accumulation_steps, []
+        many, seconds, lay = self._settings.training.gradient_accumulation_steps, [], self._conditions.layer.lay
         for number in range(_TIMED_STEPS + 1):
-            batches = [layer.lay(self._stream.batch(number * many + n), self._parts.chunk) for n in range(many)]
+            batches = [lay(self._stream.batch(number * many + n), self._parts.chunk) for n in range(many)]
             started = time.perf_counter()
-            loop.gradients_of(self._parts, layer, batches, training, dtype=self._dtype, ranks=self._ranks)
+            loop.gradients_of(self._conditions, batches)
             seconds.append(time.perf_counter() - started)
             self._parts.trainee.zero_grad(set_to_none=True)
         # The first one is slower: memory is taken and kernels are made.
@@ -219,13 +217,12 @@ class _Run:
         count = {"queries": len(self._judge.task.queries)} if self._judge.task else {}
         tracking.log(number, {"evaluation": {**metrics, **count}})
         curves.draw(self._layout.run_folder)
-        if number and self._settings.metric in metrics:
+        metric = self._settings.metric
+        if number and metric in metrics:
             before = [c for c in files.scan(self._layout.checkpoints) if c.step < number]
-            best = retention.best(before, self._settings.metric)
-            sign = -1 if self._settings.metric.endswith("loss_nats") else 1
-            worse = best is not None and sign * metrics[self._settings.metric] <= sign * (
-                best.metric(self._settings.metric) or 0.0
-            )
+            best = retention.best(before, metric)
+            known = best.metric(metric) if best else None
+            worse = known is not None and retention.merit(metrics[metric], metric) <= retention.merit(known, metric)
             self._counters.worse = self._counters.worse + 1 if worse else 0
         return metrics
 
@@ -272,7 +269,11 @@ def _alone(layout: Layout, ranks: Ranks) -> AbstractContextManager[None]:
 
 
 def _refuse_impossible(training: TrainingSettings, encoder: Encoder, ranks: Ranks) -> None:
-    dim = encoder.shape.dim
+    dim, device = encoder.shape.dim, next(encoder.parameters()).device
+    if training.compile and device.type != "cuda":
+        raise ConfigError(
+            f"training.compile is for a GPU; this run computes on {device.type}", hint="--set training.compile=false"
+        )
     if any(part >= dim for part in training.matryoshka_dims):
         raise ConfigError(
             f"training.matryoshka_dims is {list(training.matryoshka_dims)}, but a vector has {dim} values",
