@@ -18,11 +18,11 @@ from embedctl.loading import Loaded
 from embedctl.model.encoding import encode
 from embedctl.store.lance import LanceStore
 from embedctl.store.ledger import open_ledger
-from embedctl.store.protocol import Row
 from embedctl.store.search import search
 from embedctl.store.upsert import Tally, upsert
 from embedctl.tokens.tokenizer import encode_query
 from tests.conftest import Run, options, prepare, train
+from tests.rows import batch
 from tests.test_embedding import vectors
 
 
@@ -119,8 +119,7 @@ def test_a_killed_upsert_is_finished_by_the_next():
 def _merge(folder: str, offset: int) -> None:
     store = LanceStore(Path(folder), "main", "t")
     for first in range(0, 200, 20):
-        rows = [Row(f"r{n}", np.full(4, offset, np.float32), "d", {}) for n in range(first, first + 20)]
-        store.write(rows, model="m")
+        store.write(batch([f"r{n}" for n in range(first, first + 20)], np.full((20, 4), offset)), model="m")
 
 
 def test_two_writers_at_once_leave_no_row_twice():
@@ -205,7 +204,8 @@ def test_ids_are_never_taken_for_sql():
     store = LanceStore(Path("store"), "main", "t")
     store.create(2)
     nasty = ["a'b", "'; DROP TABLE x; --", 'quo"te', "back\\slash", "ünïcode", "new\nline"]
-    store.write([Row(id_, np.ones(2, np.float32), f"d{n}", {}) for n, id_ in enumerate(nasty)], model="m")
+    digests = [f"d{n}" for n in range(len(nasty))]
+    store.write(batch(nasty, np.ones((len(nasty), 2)), digests=digests), model="m")
 
     assert store.known([*nasty, "missing"]) == {id_: f"d{n}" for n, id_ in enumerate(nasty)}
     assert store.known(["x' OR '1'='1"]) == {}

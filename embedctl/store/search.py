@@ -10,8 +10,9 @@ from embedctl.errors import ConfigError, NotFoundError
 from embedctl.model.encoding import encode
 from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.settings import ComputeSettings, Secrets, StoreSettings
+from embedctl.store.opening import open_store
 from embedctl.store.protocol import Hit
-from embedctl.store.upsert import open_store
+from embedctl.store.retrying import persist
 from embedctl.tokens.tokenizer import encode_query
 
 
@@ -37,7 +38,7 @@ def search(
         raise ConfigError("the text to search for is empty", hint='embedctl embed search "what you look for"')
     checkpoint = files.head(layout.checkpoints)
     store = open_store(settings, layout, secrets or Secrets())
-    if store.dim is None:
+    if persist(lambda: store.dim, settings.collection) is None:
         raise NotFoundError(
             f"no collection {settings.collection!r} in {settings.kind}", hint="run `embedctl embed upsert` first"
         )
@@ -46,7 +47,7 @@ def search(
     ids = np.asarray(encode_query(model.tokenizer, text, model.query_frame, limit), dtype=np.uint32)
     dtype = pick_dtype(compute.precision, next(model.encoder.parameters()).device)
     (vector,) = encode(model.encoder, [ids], dtype=dtype)
-    hits = store.search(vector, k, model=model.model_id)
+    hits = persist(lambda: store.search(vector, k, model=model.model_id, where={}), store.target)
     if not hits:
         raise NotFoundError(
             f"{store.target} holds no vectors of the model at step {model.step}",
