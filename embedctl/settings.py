@@ -217,7 +217,9 @@ class StoreSettings(Section):
     collection: str = Field("main", pattern=Name, description="LanceDB: the table; Pinecone: the index.")
     namespace: str = Field("", description="Pinecone: the namespace.")
     host: str = Field("", description="Pinecone: the index's own host; empty: look it up by name.")
-    batch_size: int = Field(1000, ge=1, le=10_000, description="Most vectors per request.")
+    batch_size: int = Field(0, ge=0, le=100_000, description="Most vectors per request; 0: as many as the store takes.")
+    timeout_seconds: float = Field(30.0, gt=0, description="Longest wait for one answer of Pinecone.")
+    deadline_seconds: float = Field(300.0, gt=0, description="Give up after failing for so long (exit 6).")
 
 
 class MemorySettings(Section):

@@ -17,7 +17,6 @@ from embedctl.embedding.generation import generate
 from embedctl.loading import Loaded
 from embedctl.model.encoding import encode
 from embedctl.store.lance import LanceStore
-from embedctl.store.ledger import open_ledger
 from embedctl.store.search import search
 from embedctl.store.upsert import Tally, upsert
 from embedctl.tokens.tokenizer import encode_query
@@ -209,20 +208,6 @@ def test_ids_are_never_taken_for_sql():
 
     assert store.known([*nasty, "missing"]) == {id_: f"d{n}" for n, id_ in enumerate(nasty)}
     assert store.known(["x' OR '1'='1"]) == {}
-
-
-def test_the_ledger_remembers_and_forgets():
-    with open_ledger(Path("l.sqlite")) as ledger:
-        ledger.acknowledge("a", [("x", "1"), ("y", "2")])
-        ledger.acknowledge("b", [("x", "9")])
-        ledger.acknowledge("a", [("y", "3")])
-        ledger.finish("a", "content", 2)
-    with open_ledger(Path("l.sqlite")) as ledger:
-        assert ledger.known("a", ["x", "y", "z"]) == {"x": "1", "y": "3"}
-        assert ledger.finished("a") == ("content", 2)
-        assert ledger.finished("b") is None
-        ledger.forget("a")
-        assert (ledger.count("a"), ledger.count("b")) == (0, 1)
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])

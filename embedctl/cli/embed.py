@@ -7,6 +7,7 @@ import typer
 
 from embedctl.cli import render, show
 from embedctl.cli.context import invocation, settings_of
+from embedctl.cli.upsert import upsert
 
 app = typer.Typer(no_args_is_help=True, help="Make vectors, store them, search them, export them.")
 
@@ -23,27 +24,7 @@ def generate(context: typer.Context) -> None:
     show.outcome(context, made, facts={"vectors": "vectors", "dim": "dimensions"}, then="embedctl embed upsert")
 
 
-@app.command()
-def upsert(
-    context: typer.Context,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, metavar="N", help="Most vectors per request.")
-    ] = None,
-) -> None:
-    """Bring the store up to date with the vectors; a second run writes nothing."""
-    from embedctl.store import upsert as upserting
-
-    loaded = settings_of(context)
-    settings = loaded.settings.store
-    if batch_size is not None:
-        settings = settings.model_copy(update={"batch_size": batch_size})
-    with render.progress("upsert", quiet=invocation(context).quiet) as watch:
-        tally = upserting.upsert(settings, loaded.layout, secrets=loaded.secrets, watch=watch)
-    if invocation(context).as_json:
-        render.write_json({"ok": True, "target": tally.target, "written": tally.written, "unchanged": tally.unchanged})
-        return
-    render.line(f"{settings.kind} {settings.collection}: {tally.written:,} written, {tally.unchanged:,} unchanged")
-    render.note('next: embedctl embed search "what you look for"', quiet=invocation(context).quiet)
+app.command()(upsert)
 
 
 @app.command()

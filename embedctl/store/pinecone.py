@@ -32,7 +32,7 @@ class PineconeStore:
     def __init__(self, settings: StoreSettings, key: SecretStr | None) -> None:
         """Raises ``AuthError`` without a usable key."""
         self._settings = settings
-        self._client = _client(key)
+        self._client = _client(key, settings.timeout_seconds)
         self._host = settings.host
         self._opened: Any = None
         self._api: Api | None = None
@@ -41,7 +41,8 @@ class PineconeStore:
     @property
     def target(self) -> str:
         """By host as soon as that is known: an index that was made anew, or of another project, has another one."""
-        return f"pinecone:{self._host or self._settings.collection}/{self._settings.namespace}"
+        host = self._host.removeprefix("https://").removeprefix("http://")
+        return f"pinecone:{host or self._settings.collection}/{self._settings.namespace}"
 
     @property
     def dim(self) -> int | None:
@@ -130,7 +131,7 @@ class PineconeStore:
                 return None
             self._host, field = str(described.host), _vector_field(described)
         with translated(self.target):
-            self._opened = _without_retries(self._client.index(host=self._host))
+            self._opened = _without_retries(self._client.index(host=self._host), self._settings.timeout_seconds)
         namespace = self._settings.namespace
         plain = VectorsApi(self._opened, namespace)
         self._api = plain if field is None else DocumentsApi(self._opened, namespace, field)
@@ -161,7 +162,7 @@ def _vector_field(described: Any) -> str | None:
     return names[0]
 
 
-def _client(key: SecretStr | None) -> Any:
+def _client(key: SecretStr | None, timeout: float) -> Any:
     text = key.get_secret_value().strip() if key else ""
     if not text:
         raise AuthError("PINECONE_API_KEY is not set", hint="put it into .env or the environment")
@@ -171,10 +172,10 @@ def _client(key: SecretStr | None) -> Any:
         )
     from pinecone import Pinecone, RetryConfig
 
-    return Pinecone(api_key=text, retry_config=RetryConfig(max_retries=0))
+    return Pinecone(api_key=text, timeout=timeout, retry_config=RetryConfig(max_retries=0))
 
 
-def _without_retries(index: Any) -> Any:
+def _without_retries(index: Any, timeout: float) -> Any:
     """The same index with one attempt per call, and a connection for each of our threads.
 
     ``Pinecone(retry_config=…)`` reaches the control plane alone: 10.2 gives its indexes the default of three
@@ -185,8 +186,9 @@ def _without_retries(index: Any) -> Any:
     from pinecone._internal.http_client import HTTPClient
 
     once = dataclasses.replace(
-        index._config, retry_config=RetryConfig(max_retries=0), connection_pool_maxsize=2 * _CONCURRENCY
-    )
+        index._config, timeout=timeout, retry_config=RetryConfig(max_retries=0),
+        connection_pool_maxsize=2 * _CONCURRENCY,
+    )  # fmt: skip
     index._http.close()
     index._http = HTTPClient(once, DATA_PLANE_API_VERSION)
     return index

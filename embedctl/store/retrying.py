@@ -14,6 +14,10 @@ _log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
+_FIRST_WIDTH = 4
+# So many faults in a row, without one success, and all wait; then one request is let through to see.
+_FAULTS_IN_A_ROW = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -53,3 +57,39 @@ def persist(call: Callable[[], Answer], what: str, patience: Patience | None = N
             _log.info("%s: %s; trying again in %.1f s", what, fault.reason, wait)
         tries += 1
         patience.sleep(wait)
+
+
+class Gate:
+    """How many requests may be under way at once.
+
+    It widens as long as all goes well: by one per success until the first fault, then by one per round. A fault halves
+    it, once per round. After several faults in a row it shuts for a while, and then lets one request through to see.
+    """
+
+    def __init__(self, most: int, patience: Patience) -> None:
+        self._most, self._patience = most, patience
+        self._width = float(min(most, _FIRST_WIDTH))
+        self._in_a_row = 0
+        self._calm = True
+        self._narrowed_at = self.opens_at = float("-inf")
+
+    def room(self, under_way: int, now: float) -> int:
+        """How many more requests may be sent now."""
+        if now < self.opens_at:
+            return 0
+        return max(0, int(self._width) - under_way)
+
+    def succeeded(self) -> None:
+        self._in_a_row = 0
+        self._width = min(self._most, self._width + (1.0 if self._calm else 1.0 / self._width))
+
+    def failed(self, fault: Busy, *, sent_at: float, now: float) -> None:
+        self._in_a_row += 1
+        self._calm = False
+        if sent_at > self._narrowed_at:
+            self._width, self._narrowed_at = max(1.0, self._width / 2), now
+        if fault.retry_after is not None:
+            self.opens_at = max(self.opens_at, now + fault.retry_after)
+        if self._in_a_row >= _FAULTS_IN_A_ROW:
+            self._width = 1.0
+            self.opens_at = max(self.opens_at, now + self._patience.wait(self._in_a_row - _FAULTS_IN_A_ROW))
