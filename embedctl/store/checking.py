@@ -38,7 +38,7 @@ def sound(rows: pa.RecordBatch, dim: int, limits: Limits, rejects: Rejects) -> p
         return rows
     ids = rows.column("id")
     rejects.reasons.update({ids[at].as_py(): reason for at, reason in sorted(bad.items())})
-    return rows.take(pa.array(sorted(set(range(len(rows))) - bad.keys())))
+    return rows.take(pa.array(sorted(set(range(len(rows))) - bad.keys()), pa.int64()))
 
 
 def _check_vectors(rows: pa.RecordBatch, dim: int, bad: dict[int, str]) -> None:
@@ -46,7 +46,9 @@ def _check_vectors(rows: pa.RecordBatch, dim: int, bad: dict[int, str]) -> None:
     odd = np.flatnonzero(widths != dim)
     bad.update({int(at): f"the vector has {widths[at]} values, the store's have {dim}" for at in odd})
     even = np.flatnonzero(widths == dim)
-    vectors = matrix(rows if not len(odd) else rows.take(pa.array(even)))
+    if not len(even):
+        return
+    vectors = matrix(rows if not len(odd) else rows.take(pa.array(even, pa.int64())))
     # The sum of the squares is finite and above zero if and only if all is well, but for overflow and underflow.
     squares = np.einsum("nd,nd->n", vectors, vectors)
     for at in np.flatnonzero(~(np.isfinite(squares) & (squares > 0))):

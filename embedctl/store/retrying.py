@@ -71,6 +71,7 @@ class Gate:
         self._width = float(min(most, _FIRST_WIDTH))
         self._in_a_row = 0
         self._calm = True
+        self.failing_since = float("inf")
         self._narrowed_at = self.opens_at = float("-inf")
 
     def room(self, under_way: int, now: float) -> int:
@@ -81,11 +82,13 @@ class Gate:
 
     def succeeded(self) -> None:
         self._in_a_row = 0
+        self.failing_since = float("inf")
         self._width = min(self._most, self._width + (1.0 if self._calm else 1.0 / self._width))
 
     def failed(self, fault: Busy, *, sent_at: float, now: float) -> None:
         self._in_a_row += 1
         self._calm = False
+        self.failing_since = min(self.failing_since, now)
         if sent_at > self._narrowed_at:
             self._width, self._narrowed_at = max(1.0, self._width / 2), now
         if fault.retry_after is not None:

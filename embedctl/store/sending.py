@@ -167,7 +167,8 @@ class Sender:
         self._gate.failed(fault, sent_at=piece.sent_at, now=now)
         piece.failed_at = now if piece.failed_at is None else piece.failed_at
         pause = self._patience.wait(piece.tries - 1, fault.retry_after)
-        if now + pause - piece.failed_at > self._patience.deadline_seconds:
+        began = min(piece.failed_at, self._gate.failing_since)
+        if max(now + pause, self._gate.opens_at) - began > self._patience.deadline_seconds:
             raise self._patience.gone(self._store.target, fault)
         _log.info("%s: %s; trying again in %.1f s", self._store.target, fault.reason, pause)
         heapq.heappush(self._waiting, (now + pause, next(self._turn), piece))

@@ -162,4 +162,5 @@ def _windows(job: Job, found: Difference, told: Callable[[], None], *, empty: bo
     most = min(job.settings.batch_size or limits.rows, limits.rows)
     for rows in stale(job, found, empty=empty):
         told()
-        yield cut(rows, job.store.size(rows), most=most, most_bytes=limits.request_bytes)
+        if len(rows):
+            yield cut(rows, job.store.size(rows), most=most, most_bytes=limits.request_bytes)

@@ -59,7 +59,7 @@ def _sample(job: Job, share: float, besides: set[str]) -> Iterator[pa.RecordBatc
         if besides:
             taken &= ~np.isin(np.array(window.column("id").to_pylist(), dtype=object), list(besides))
         drawn += int(taken.sum())
-        yield window.take(pa.array(np.flatnonzero(taken)))
+        yield window.take(pa.array(np.flatnonzero(taken), pa.int64()))
 
 
 def _requests(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
