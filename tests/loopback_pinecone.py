@@ -127,7 +127,10 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "applied-500":
             raise Refused(500, "injected")
         if fault == "fewer":
-            answer = {name: value - 1 if isinstance(value, int) else value for name, value in answer.items()}
+            answer = {
+                name: value - ("upserted" in name) if isinstance(value, int) else value
+                for name, value in answer.items()
+            }
         return b"<html>" if fault == "text" else orjson.dumps(answer)
 
     def reset(self) -> None:

@@ -13,7 +13,8 @@ from torch import nn
 from embedctl.artifacts import manifest
 from embedctl.checkpoint import files
 from embedctl.embedding import generation
-from embedctl.embedding.generation import generate, matrix, read_vectors
+from embedctl.embedding.generation import generate
+from embedctl.embedding.vectors import matrix, read_vectors
 from embedctl.errors import DataError
 from embedctl.loading import Loaded
 from embedctl.model.encoding import encode

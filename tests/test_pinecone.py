@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 
-from embedctl.embedding.generation import generate, matrix
+from embedctl.embedding.generation import generate
+from embedctl.embedding.vectors import matrix
 from embedctl.errors import AuthError, DataError, EmbedctlError, NotFoundError, RemoteError
 from embedctl.loading import Loaded
 from embedctl.settings import StoreSettings

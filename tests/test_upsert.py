@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from pydantic import SecretStr
 
-from embedctl.embedding.generation import matrix
+from embedctl.embedding.vectors import matrix
 from embedctl.errors import ArtifactError, AuthError, DataError, EmbedctlError, NotFoundError, RemoteError
 from embedctl.loading import Loaded
 from embedctl.settings import Secrets

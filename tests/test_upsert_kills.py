@@ -16,7 +16,7 @@ import lancedb
 import numpy as np
 import pytest
 
-from embedctl.embedding.generation import matrix
+from embedctl.embedding.vectors import matrix
 from tests.conftest import options, tiny
 from tests.loopback_pinecone import KEY
 from tests.rows import random_batch, write_vectors

@@ -14,7 +14,7 @@ from embedctl.artifacts.folder import lock, new_folder, write_file
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, refuse_foreign, up_to_date
-from embedctl.embedding.generation import matrix, read_vectors
+from embedctl.embedding.vectors import matrix, read_vectors
 from embedctl.progress import Tick, Watch, unwatched
 
 FORMATS = ("npy", "parquet", "jsonl", "embedding-layer")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from embedctl.artifacts.folder import lock, new_folder
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.checkpoint import files
+from embedctl.embedding.vectors import schema
 from embedctl.errors import DataError
 from embedctl.model.encoding import Vectors, encode
 from embedctl.model.precision import pick_device, pick_dtype
@@ -27,18 +27,6 @@ from embedctl.tokens.shards import TokenTable
 _WINDOW_CHUNKS = 8192
 _PART_WINDOWS = 16
 _COLUMNS = ("id", "record", "chunk", "start", "end", "source", "text", "metadata")
-
-
-def schema(dtype: str) -> pa.Schema:
-    """Pinecone's layout for bulk import, with a digest of text and model beside it."""
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("values", pa.list_(pa.float32() if dtype == "float32" else pa.float16()), nullable=False),
-            pa.field("digest", pa.string(), nullable=False),
-            pa.field("metadata", pa.string(), nullable=False),
-        ]
-    )
 
 
 def recipe_of(settings: EmbeddingSettings, compute: ComputeSettings) -> dict[str, JsonValue]:
@@ -71,19 +59,6 @@ def generate(
             }
             made = manifest.write(folder, "vectors", parents=parents, settings=recipe, facts=facts)
     return Outcome(layout.vectors, made, made=True)
-
-
-def read_vectors(folder: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a vectors artifact, in order, at most ``batch_rows`` at a time."""
-    for part in sorted(folder.glob("part-*.parquet")):
-        yield from pq.ParquetFile(part).iter_batches(batch_size=batch_rows)
-
-
-def matrix(batch: pa.RecordBatch) -> Vectors:
-    """The ``values`` column as (rows, D) float32."""
-    column = batch.column("values")
-    flat: Vectors = column.flatten().to_numpy().astype(np.float32, copy=False)
-    return flat.reshape(len(column), -1)
 
 
 def _refuse_other_tokenizer(table: TokenTable, model: files.Model) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedctl.artifacts.folder import write_file
-from embedctl.embedding.generation import matrix
+from embedctl.embedding.vectors import matrix
 from embedctl.store.protocol import Limits
 
 

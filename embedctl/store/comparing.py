@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from embedctl.embedding.generation import read_vectors
+from embedctl.embedding.vectors import read_vectors
 from embedctl.store.checking import Rejects, sound
 from embedctl.store.job import Job
 

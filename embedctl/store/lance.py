@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from embedctl.embedding.generation import matrix
+from embedctl.embedding.vectors import matrix
 from embedctl.errors import ArtifactError, ConfigError
 from embedctl.store.protocol import Hit, Limits, Vector, Where
 

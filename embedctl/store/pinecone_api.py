@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from embedctl.embedding.generation import matrix
+from embedctl.embedding.vectors import matrix
 from embedctl.store import pinecone_rows as wire
 from embedctl.store.protocol import Hit, Vector
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import JsonValue
 
-from embedctl.embedding.generation import matrix
+from embedctl.embedding.vectors import matrix
 from embedctl.store.protocol import Vector
 
 _MODEL, _DIGEST = "embedctl_model", "embedctl_digest"

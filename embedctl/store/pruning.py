@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from embedctl.embedding.generation import read_vectors
+from embedctl.embedding.vectors import read_vectors
 from embedctl.store.job import Job
 
 _IDS_PER_REQUEST = 1000

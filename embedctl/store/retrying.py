@@ -15,6 +15,8 @@ _log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 _FIRST_WIDTH = 4
+# While others get through, a request waits as if it had failed only so often.
+_TRIES_AMONG_SUCCESSES = 4
 # So many faults in a row, without one success, and all wait; then one request is let through to see.
 _FAULTS_IN_A_ROW = 8
 
@@ -25,7 +27,7 @@ class Patience:
 
     deadline_seconds: float = 300.0
     first_wait_seconds: float = 0.25
-    longest_wait_seconds: float = 30.0
+    longest_wait_seconds: float = 10.0
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.monotonic
 
@@ -79,6 +81,10 @@ class Gate:
         if now < self.opens_at:
             return 0
         return max(0, int(self._width) - under_way)
+
+    def wait(self, tries: int, fault: Busy) -> float:
+        """Seconds until a request that failed so many times is sent again."""
+        return self._patience.wait(min(tries - 1, self._in_a_row + _TRIES_AMONG_SUCCESSES), fault.retry_after)
 
     def succeeded(self) -> None:
         self._in_a_row = 0

@@ -166,7 +166,7 @@ class Sender:
         now = self._patience.now()
         self._gate.failed(fault, sent_at=piece.sent_at, now=now)
         piece.failed_at = now if piece.failed_at is None else piece.failed_at
-        pause = self._patience.wait(piece.tries - 1, fault.retry_after)
+        pause = self._gate.wait(piece.tries, fault)
         began = min(piece.failed_at, self._gate.failing_since)
         if max(now + pause, self._gate.opens_at) - began > self._patience.deadline_seconds:
             raise self._patience.gone(self._store.target, fault)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 
-from embedctl.embedding.generation import matrix, read_vectors
+from embedctl.embedding.vectors import matrix, read_vectors
 from embedctl.errors import ArtifactError
 from embedctl.progress import Tick
 from embedctl.store.job import Job
