@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.machine import describe
 from embedctl.artifacts.layout import Layout
@@ -74,15 +75,15 @@ def write(folder: Path, rows: int, dim: int) -> None:
         noise = chance.normal(size=(count, dim)).astype(np.float32)
         values = centres[chance.integers(len(centres), size=count)] + 0.5 * noise
         values /= np.linalg.norm(values, axis=1, keepdims=True)
-        parts.append(batch(*described(first, values)[:2], **described(first, values)[2]))
+        parts.append(rows_of(first, values))
     write_vectors(Layout(folder / "ws", "main", "main"), *parts)
 
 
-def described(first: int, values: np.ndarray) -> tuple[list[str], np.ndarray, dict[str, Any]]:
+def rows_of(first: int, values: np.ndarray) -> pa.RecordBatch:
     numbers = range(first, first + len(values))
     text = "Patients with mild symptoms should rest and drink plenty of water; see a doctor when they last. " * 3
     metadata = [{"record": f"r{n}", "chunk": 0, "start": 0, "end": 288, "source": "a", "text": text} for n in numbers]
-    return [f"r{n}#0" for n in numbers], values, {"digests": [f"{n:032x}" for n in numbers], "metadata": metadata}
+    return batch([f"r{n}#0" for n in numbers], values, digests=[f"{n:032x}" for n in numbers], metadata=metadata)
 
 
 @contextmanager
@@ -184,8 +185,8 @@ print(time.perf_counter() - began)
 """
 
 
-def against_a_loop(folder: Path, rows: int = 20_000, rounds: int = 3) -> dict[str, Any]:
-    """Vectors per second of the whole command, and of a loop of ``index.upsert`` that is given all in memory."""
+def against_a_loop(folder: Path, rows: int = 60_000, rounds: int = 2) -> dict[str, Any]:
+    """The whole command, start and checks and all, against a loop of ``index.upsert`` with all in memory already."""
     (folder / "small").mkdir()
     write(folder / "small", rows, DIM)
     ours, theirs = [], []
@@ -206,7 +207,7 @@ def against_a_loop(folder: Path, rows: int = 20_000, rounds: int = 3) -> dict[st
         "embedctl_vectors_per_second": round(rows / min(ours)),
         "plain_loop_vectors_per_second": round(rows / min(theirs)),
         "ratio": round(min(theirs) / min(ours), 2),
-        "target_ratio": 4.0,
+        "bar": 4.0,
     }
 
 
@@ -246,7 +247,7 @@ def tables(result: dict[str, Any]) -> str:
     lines = []
     if "faults" in result:
         lines += [
-            "| faults | runs | SIGKILLs | store exact, bit for bit | written per vector (bar) | sent per vector |",
+            "| faults | runs | SIGKILLs | store exact, bit for bit | applied per vector (bar) | sent per vector |",
             "|--:|--:|--:|--:|--:|--:|",
         ]
         lines += [
@@ -262,7 +263,7 @@ def tables(result: dict[str, Any]) -> str:
             "|---|--:|",
             f"| Pinecone, 50 ms a request: `embed upsert` | {loop['embedctl_vectors_per_second']:,} |",
             f"| Pinecone, 50 ms a request: a loop of `index.upsert`, 100 at a time | "
-            f"{loop['plain_loop_vectors_per_second']:,} ({loop['ratio']} × slower) |",
+            f"{loop['plain_loop_vectors_per_second']:,} ({loop['ratio']} × as slow) |",
         ]
         lines += [
             f"| {one['kind']}: `embed upsert`, start of the command left out | "

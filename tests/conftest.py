@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from embedctl.__main__ import ENVIRONMENT
 from embedctl.artifacts.outcome import Outcome
 from embedctl.cli.app import main
 from embedctl.loading import Loaded, load
+
+if TYPE_CHECKING:
+    from tests.loopback_pinecone import LoopbackPinecone
 
 # As the command does, before torch is loaded.
 for name, value in ENVIRONMENT.items():
@@ -139,6 +143,17 @@ def state(loaded: Loaded) -> dict[str, str]:
 
     manifest = files.head(loaded.layout.checkpoints).manifest
     return {name: manifest.files[name].sha256 for name in (files.WEIGHTS, files.OPTIMIZER)}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[LoopbackPinecone]":
+    """A Pinecone on this machine, and the SDK pointed at it."""
+    from tests.loopback_pinecone import KEY, serve
+
+    with serve() as pinecone:
+        monkeypatch.setenv("PINECONE_CONTROLLER_HOST", pinecone.url)
+        monkeypatch.setenv("PINECONE_API_KEY", KEY)
+        yield pinecone
 
 
 @pytest.fixture

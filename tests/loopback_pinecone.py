@@ -94,7 +94,11 @@ class Handler(BaseHTTPRequestHandler):
         self.handle_one("POST")
 
     def handle_one(self, method: str) -> None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        raw = self.rfile.read(length)
+        if len(raw) < length:  # the client was killed while it was sending
+            self.close_connection = True
+            return
         body = orjson.loads(raw) if raw else None
         time.sleep(self.pinecone.latency)
         with self.pinecone.lock:

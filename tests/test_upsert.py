@@ -2,65 +2,18 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from pydantic import SecretStr
 
 from embedctl.embedding.vectors import matrix
-from embedctl.errors import ArtifactError, AuthError, DataError, EmbedctlError, NotFoundError, RemoteError
-from embedctl.loading import Loaded
-from embedctl.settings import Secrets
+from embedctl.errors import AuthError, DataError, EmbedctlError, NotFoundError, RemoteError
 from embedctl.store.ledger import open_ledger
-from embedctl.store.retrying import Patience
-from embedctl.store.upsert import Tally, Wish, upsert
-from tests.conftest import tiny
-from tests.loopback_pinecone import APPLIED, BEFORE, KEY, METADATA_BYTES, LoopbackPinecone, serve
+from tests.loopback_pinecone import APPLIED, BEFORE, METADATA_BYTES, LoopbackPinecone, serve
 from tests.rows import batch, random_batch, write_vectors
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackPinecone]:
-    with serve() as pinecone:
-        monkeypatch.setenv("PINECONE_CONTROLLER_HOST", pinecone.url)
-        yield pinecone
-
-
-class Clock:
-    """Time that passes only when somebody waits."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.waits = 0
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-        self.waits += 1
-
-    def now(self) -> float:
-        return self.seconds
-
-
-def project(*settings: str, kind: str = "pinecone") -> Loaded:
-    return tiny(f"store.kind={kind}", *settings)
-
-
-def bring(loaded: Loaded, wish: Wish | None = None, clock: Clock | None = None, **patience: float) -> Tally:
-    clock = clock or Clock()
-    patient = Patience(sleep=clock.sleep, now=clock.now, **patience)
-    secrets = Secrets(pinecone_api_key=SecretStr(KEY))
-    return upsert(loaded.settings.store, loaded.layout, wish, secrets=secrets, patience=patient)
-
-
-def assert_stored(server: LoopbackPinecone, *wanted: pa.RecordBatch) -> None:
-    """Exactly these ids, each with exactly these bits."""
-    expected = {id_: v for rows in wanted for id_, v in zip(rows.column("id").to_pylist(), matrix(rows), strict=True)}
-    stored = {id_: one["values"] for id_, one in server.vectors().items()}
-    assert stored.keys() == expected.keys()
-    assert all(np.array_equal(stored[id_].view(np.uint32), expected[id_].view(np.uint32)) for id_ in expected)
+from tests.stores import Clock, assert_stored, bring, project
 
 
 def sizes(server: LoopbackPinecone) -> list[int]:
@@ -129,19 +82,14 @@ def test_only_what_changed_is_sent_again(server: LoopbackPinecone):
     assert_stored(server, changed)
 
 
-@pytest.mark.parametrize("settings", [("store.collection=second",), ("store.namespace=second",)])
-def test_a_ledger_is_never_taken_for_that_of_another_collection(server: LoopbackPinecone, settings: tuple[str, ...]):
+def test_what_one_namespace_has_acknowledged_another_has_not(server: LoopbackPinecone):
     write_vectors(project().layout, random_batch(50))
     bring(project())
-    indexes = server.indexes
-    if "store.collection=second" in settings:
-        server.indexes = {}
 
-    tally = bring(project(*settings))
+    tally = bring(project("store.namespace=second"))
 
-    # An index that was made anew under the name of an old one has another host.
-    assert tally.written == 50 or "collection" in settings[0]
-    assert indexes
+    assert (tally.written, tally.unchanged) == (50, 0)
+    assert bring(project()).sent == 0
 
 
 def test_an_index_that_was_made_anew_is_filled_again(server: LoopbackPinecone, monkeypatch: pytest.MonkeyPatch):
@@ -310,70 +258,6 @@ def test_several_requests_are_under_way_at_once(server: LoopbackPinecone):
 
     assert max(seen) > 8
     assert_stored(server, random_batch(400))
-
-
-@pytest.mark.parametrize("kind", ["pinecone", "lancedb"])
-def test_dry_run_tells_and_does_nothing(server: LoopbackPinecone, kind: str):
-    loaded = project(kind=kind)
-    write_vectors(loaded.layout, random_batch(20), batch(["zero"], np.zeros((1, 4))))
-
-    first = bring(loaded, Wish(dry_run=True))
-    made = server.indexes or (loaded.layout.store / "main.lance").exists()
-    bring(loaded)
-    write_vectors(loaded.layout, batch(["r1", "new"], np.ones((2, 4)), digests=["x", "y"]))
-    second = bring(loaded, Wish(dry_run=True, prune_stale=True))
-
-    assert not made
-    assert (first.written, first.rejected, first.sent) == (20, 1, 0)
-    assert (second.written, second.changed, second.deleted, second.sent) == (2, 1, 19, 0)
-
-
-@pytest.mark.parametrize("kind", ["pinecone", "lancedb"])
-def test_prune_deletes_what_the_vectors_no_longer_hold_and_nothing_else(server: LoopbackPinecone, kind: str):
-    loaded = project(kind=kind)
-    write_vectors(loaded.layout, random_batch(2500))
-    bring(loaded)
-    if kind == "pinecone":
-        server.vectors()["theirs"] = {"values": np.ones(4, np.float32), "metadata": {}}
-    write_vectors(loaded.layout, random_batch(100))
-
-    tally = bring(loaded, Wish(prune_stale=True))
-    again = bring(loaded, Wish(prune_stale=True))
-
-    assert (tally.deleted, tally.written, again.deleted, again.sent) == (2400, 0, 0, 0)
-    if kind == "pinecone":
-        assert server.vectors().keys() == {*random_batch(100).column("id").to_pylist(), "theirs"}
-        assert [len(body["ids"]) for path, body in server.requests if path == "/vectors/delete"] == [1000, 1000, 400]
-
-
-@pytest.mark.parametrize("kind", ["pinecone", "lancedb"])
-def test_verify_finds_what_was_tampered_with_and_the_next_run_mends_it(server: LoopbackPinecone, kind: str):
-    loaded = project(kind=kind)
-    rows = random_batch(250)
-    write_vectors(loaded.layout, rows)
-    whole = bring(loaded, Wish(verify_share=1.0))
-    if kind == "pinecone":
-        values = server.vectors()["r77"]["values"]
-        values[2] = np.nextafter(values[2], np.float32(9))
-    else:
-        import lancedb
-
-        table = lancedb.connect(str(loaded.layout.store)).open_table("main")
-        table.update(where="id = 'r77'", values={"vector": [1.0, 2.0, 3.0, 4.0]})
-
-    with pytest.raises(ArtifactError, match="r77"):
-        bring(loaded, Wish(verify_share=1.0))
-    mended = bring(loaded, Wish(verify_share=1.0))
-
-    assert (whole.verified, mended.verified, mended.sent) == (250, 250, 1)
-
-
-def test_a_sample_is_some_of_them_but_never_none(server: LoopbackPinecone):
-    loaded = project()
-    write_vectors(loaded.layout, random_batch(1000))
-
-    assert 0 < bring(loaded, Wish(verify_share=0.1)).verified < 300
-    assert bring(loaded, Wish(verify_share=0.0001)).verified == 1
 
 
 def test_a_count_that_lags_behind_is_no_reason_to_send_all_again(server: LoopbackPinecone):
