@@ -16,8 +16,9 @@ from embedctl.checkpoint import files
 from embedctl.embedding.generation import generate
 from embedctl.loading import Loaded
 from embedctl.model.encoding import encode
+from embedctl.settings import StoreSettings
 from embedctl.store.lance import LanceStore
-from embedctl.store.search import search
+from embedctl.store.search import Searcher, Wanted
 from embedctl.store.upsert import Tally, upsert
 from embedctl.tokens.tokenizer import encode_query
 from tests.conftest import Run, options, prepare, train
@@ -30,6 +31,10 @@ def stored(*more: str, max_steps: int = 2) -> Loaded:
     train(loaded, max_steps=max_steps)
     generate(loaded.settings.embedding, loaded.settings.compute, loaded.layout)
     return loaded
+
+
+def opened(folder: str | Path) -> LanceStore:
+    return LanceStore(Path(folder), StoreSettings(), "t")
 
 
 def bring(loaded: Loaded) -> Tally:
@@ -116,13 +121,13 @@ def test_a_killed_upsert_is_finished_by_the_next():
 
 
 def _merge(folder: str, offset: int) -> None:
-    store = LanceStore(Path(folder), "main", "t")
+    store = opened(folder)
     for first in range(0, 200, 20):
         store.write(batch([f"r{n}" for n in range(first, first + 20)], np.full((20, 4), offset)), model="m")
 
 
 def test_two_writers_at_once_leave_no_row_twice():
-    LanceStore(Path("store"), "main", "t").create(4)
+    opened("store").create(4)
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_merge, args=("store", n)) for n in (1, 2)]
     for writer in writers:
@@ -160,10 +165,11 @@ def test_search_equals_exact_search():
     scores = values @ encode(model.encoder, [asked], dtype=torch.float32)[0]
 
     settings = loaded.settings
-    found = search(text, 10, settings=settings.store, compute=settings.compute, layout=loaded.layout)
+    searcher = Searcher(Wanted(10), settings=settings.store, compute=settings.compute, layout=loaded.layout)
+    (hits,) = searcher.answers([text])
 
-    assert [hit.score for hit in found.hits] == pytest.approx(sorted(scores, reverse=True)[:10], abs=1e-5)
-    assert [hit.score for hit in found.hits] == pytest.approx([scores[ids.index(h.id)] for h in found.hits], abs=1e-5)
+    assert [hit.score for hit in hits] == pytest.approx(sorted(scores, reverse=True)[:10], abs=1e-5)
+    assert [hit.score for hit in hits] == pytest.approx([scores[ids.index(hit.id)] for hit in hits], abs=1e-5)
 
 
 def test_asking_before_there_is_anything_says_what_to_type(run: Run):
@@ -191,7 +197,7 @@ def test_vectors_of_an_older_model_are_not_searched_with_a_newer(run: Run):
 
 def test_a_table_of_another_width_is_refused(run: Run):
     loaded = stored()
-    LanceStore(loaded.layout.store, "main", "t").create(7)
+    opened(loaded.layout.store).create(7)
 
     ran = run(*options(), "embed", "upsert")
 
@@ -200,7 +206,7 @@ def test_a_table_of_another_width_is_refused(run: Run):
 
 
 def test_ids_are_never_taken_for_sql():
-    store = LanceStore(Path("store"), "main", "t")
+    store = opened("store")
     store.create(2)
     nasty = ["a'b", "'; DROP TABLE x; --", 'quo"te', "back\\slash", "ünïcode", "new\nline"]
     digests = [f"d{n}" for n in range(len(nasty))]

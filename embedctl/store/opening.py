@@ -10,7 +10,11 @@ def open_store(settings: StoreSettings, layout: Layout, secrets: Secrets) -> Sto
     if settings.kind == "lancedb":
         from embedctl.store.lance import LanceStore
 
-        return LanceStore(layout.store, settings.collection, name_of(settings))
+        return LanceStore(layout.store, settings, name_of(settings))
+    if settings.kind == "pgvector":
+        from embedctl.store.pgvector import PgvectorStore
+
+        return PgvectorStore(settings, secrets.database_url, name_of(settings))
     from embedctl.store.pinecone import PineconeStore
 
     return PineconeStore(settings, secrets.pinecone_api_key)
@@ -21,4 +25,7 @@ def name_of(settings: StoreSettings) -> str:
     if settings.kind == "lancedb":
         # Without the folder: the ledger lies beside it, and the workspace may be moved.
         return f"lancedb:{settings.collection}"
+    if settings.kind == "pgvector":
+        # Without the server: its URL is a secret. The table knows its digests itself.
+        return "pgvector:" + ".".join(filter(None, [settings.namespace, settings.collection]))
     return f"pinecone:{settings.host or settings.collection}/{settings.namespace}"
