@@ -30,7 +30,7 @@ def url(server: Postgres) -> str:
 
 
 def opened(at: str, dim: int | None = None, **settings: object) -> PgvectorStore:
-    store = PgvectorStore(StoreSettings(kind="pgvector", **settings), SecretStr(at), "pgvector:test")
+    store = PgvectorStore(StoreSettings(kind="pgvector", **settings), SecretStr(at))
     if dim is not None:
         store.create(dim)
     return store

@@ -15,6 +15,7 @@ from embedctl.settings import StoreSettings
 from embedctl.store import filters
 from embedctl.store.fusion import fused
 from embedctl.store.lance import LanceStore
+from embedctl.store.pinecone_rows import conditions
 from embedctl.store.protocol import Hit, Store
 from tests.conftest import Run, options
 from tests.postgres import Postgres
@@ -150,6 +151,40 @@ def test_words_are_looked_through_only_where_that_was_asked_for(make: Make):
     later.finish()
 
     assert len(later.keyword("river", 5, model="m", where={})) == 5
+
+
+def evaluated(condition: dict[str, Any], metadata: dict[str, Any]) -> bool:
+    """What Pinecone's documentation says of the operators that are sent."""
+    ((name, inside),) = condition.items()
+    if name == "$and":
+        return all(evaluated(one, metadata) for one in inside)
+    if name == "$or":
+        return any(evaluated(one, metadata) for one in inside)
+    have = metadata.get(name)
+    wanted = inside["$eq"]
+    return any(
+        one == wanted and isinstance(one, bool) == isinstance(wanted, bool)
+        for one in (have if isinstance(have, list) else [have])
+    )
+
+
+def test_pinecone_is_asked_for_the_same_filter():
+    chance = random.Random(3)
+    keys = [key for key in HOSTILE if not key.startswith("$")]
+    for _ in range(300):
+        metadata = {key: chance.choice(SCALARS) for key in chance.sample(keys, 10)} | {"list": ["a", "b"]}
+        where = {
+            key: [*chance.choices(SCALARS, k=2), metadata.get(key, 0)]
+            if chance.random() < 0.7
+            else [chance.choice(SCALARS)]
+            for key in chance.sample([*metadata], 2)
+        } | chance.choice([{}, {"list": ["b"]}, {"list": ["c"]}])
+        where = {key: [one for one in allowed if not isinstance(one, list)] for key, allowed in where.items()}
+        sent = conditions("m", where)
+        assert evaluated(sent, {**metadata, "embedctl_model": "m"}) == filters.matches(metadata, where)
+        assert not evaluated(sent, {**metadata, "embedctl_model": "other"})
+    with pytest.raises(ConfigError, match="operator"):
+        conditions("m", {"$or": ["x"]})
 
 
 def test_conditions_are_read_as_json_or_as_they_stand():

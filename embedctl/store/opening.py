@@ -14,7 +14,7 @@ def open_store(settings: StoreSettings, layout: Layout, secrets: Secrets) -> Sto
     if settings.kind == "pgvector":
         from embedctl.store.pgvector import PgvectorStore
 
-        return PgvectorStore(settings, secrets.database_url, name_of(settings))
+        return PgvectorStore(settings, secrets.database_url)
     from embedctl.store.pinecone import PineconeStore
 
     return PineconeStore(settings, secrets.pinecone_api_key)

@@ -112,7 +112,7 @@ class PineconeStore:
         api = self._index()
         if api is None:
             return []
-        conditions = wire.of_model(model) | {name: {"$in": list(allowed)} for name, allowed in where.items()}
+        conditions = wire.conditions(model, where)
         with translated(self.target):
             return api.search(vector, k, conditions)
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from embedctl.embedding.vectors import matrix
-from embedctl.store.protocol import Vector
+from embedctl.errors import ConfigError
+from embedctl.store.protocol import Vector, Where
 
 _MODEL, _DIGEST = "embedctl_model", "embedctl_digest"
 # Braces, names and commas of a record, and our two fields in its metadata.
@@ -48,6 +49,17 @@ def public(metadata: Mapping[str, Any]) -> dict[str, JsonValue]:
 def of_model(model: str) -> dict[str, Any]:
     """The filter that lets vectors of one model through."""
     return {_MODEL: {"$eq": model}}
+
+
+def conditions(model: str, where: Where) -> dict[str, Any]:
+    """The same, and of those what ``where`` lets through. A list holds a value that it is asked for, as elsewhere."""
+    for key in where:
+        if key.startswith("$"):
+            raise ConfigError(f"Pinecone takes {key!r} for an operator, not for a key of the metadata")
+    if not where:
+        return of_model(model)
+    keys = ({"$or": [{key: {"$eq": value}} for value in allowed]} for key, allowed in where.items())
+    return {"$and": [of_model(model), *keys]}
 
 
 def flat(metadata: Mapping[str, JsonValue]) -> dict[str, Any]:

@@ -28,6 +28,14 @@ class Postgres:
         self._url = _readable(url)
         self._opened: Any = None
 
+    @property
+    def where(self) -> str:
+        """Host, port and database, as far as the URL names them; neither user nor password."""
+        from psycopg.conninfo import conninfo_to_dict
+
+        said = conninfo_to_dict(self._url)
+        return f"{said.get('host', 'localhost')}:{said.get('port', 5432)}/{said.get('dbname', '')}"
+
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         """A cursor; what is done with it is done as a whole or not at all.

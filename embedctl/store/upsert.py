@@ -150,8 +150,8 @@ def _send(job: Job, found: Difference, *, empty: bool) -> tuple[int, int]:
         sender.send(_windows(job, found, told, empty=empty))
     finally:
         found.rejects.write()
-    if sender.counts.sent:
-        job.store.finish()
+    # Also where nothing was left to send: an earlier run may have ended before its indexes were made.
+    job.ask(job.store.finish)
     if not note_ids:
         job.ledger.forget(job.target, sorted(found.doubted - found.rejects.reasons.keys()))
     return sender.counts.acknowledged, sender.counts.sent
