@@ -226,7 +226,7 @@ class StoreSettings(Section):
         "vector", description="pgvector: type of the values; halfvec is half as large, with nearly the same answers."
     )
     index_from_rows: int = Field(
-        50_000, ge=0, description="LanceDB, pgvector: with so many vectors make an index over them; 0: never."
+        200_000, ge=0, description="LanceDB, pgvector: with so many vectors make an index over them; 0: never."
     )
     full_text: bool = Field(
         True, description="LanceDB, pgvector: index the words too, for --mode keyword and hybrid; writing takes longer."

@@ -117,6 +117,27 @@ def test_a_filter_goes_first_so_that_k_are_found_where_there_are_k(server: Postg
     assert store.search(asked, 10, model="other", where={}) == []
 
 
+@pytest.mark.parametrize("column", ["vector", "halfvec"])
+def test_the_command_brings_it_up_to_date_verifies_and_writes_nothing_twice(server: Postgres, run: Run, column: str):
+    stored()
+    words = options("store.kind=pgvector", f"store.column={column}")
+
+    first = json.loads(run(*words, "--json", "embed", "upsert", "--verify", "all").out)
+    second = json.loads(run(*words, "--json", "embed", "upsert").out)
+    other = "(SELECT embedding FROM main WHERE id = 'r2#0')"
+    server.run(
+        f"UPDATE main SET embedding = {other} WHERE id = 'r1#0'", "DELETE FROM main WHERE id = 'r3#0'", database="tests"
+    )
+    wrong = run(*words, "embed", "upsert", "--verify", "all")
+
+    assert first["written"] == first["verified"] > 50
+    assert (second["written"], second["unchanged"]) == (0, first["written"])
+    assert wrong.code == 4
+    assert "r1#0" in wrong.err
+    assert run(*words, "embed", "upsert", "--verify", "all").code == 0
+    assert opened(url(server)).count() == first["written"]
+
+
 WRITER = """
 import sys, numpy as np
 from tests.test_pgvector import batch, clustered, opened

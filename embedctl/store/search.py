@@ -16,11 +16,13 @@ from embedctl.settings import ComputeSettings, Secrets, StoreSettings
 from embedctl.store.fusion import fused
 from embedctl.store.opening import name_of, open_store
 from embedctl.store.protocol import Hit, Vector, Where
-from embedctl.store.retrying import persist
+from embedctl.store.retrying import Patience, persist
 from embedctl.tokens.tokenizer import encode_query
 
 Mode = Literal["vector", "keyword", "hybrid"]
 
+# Somebody is waiting: less than for an upsert, which may run by night.
+_PATIENCE = Patience(deadline_seconds=15.0, longest_wait_seconds=5.0)
 # What stands below this in both lists cannot be among the first few of their fusion.
 _LEAST_DEPTH = 100
 
@@ -52,7 +54,7 @@ class Searcher:
         self._store = open_store(settings, layout, secrets or Secrets())
         self._compute = compute
         self._model_id, self.step = checkpoint.model_id, checkpoint.step
-        if persist(lambda: self._store.dim, name_of(settings)) is None:
+        if persist(lambda: self._store.dim, name_of(settings), _PATIENCE) is None:
             raise NotFoundError(
                 f"no collection {settings.collection!r} in {settings.kind}", hint="run `embedctl embed upsert` first"
             )
@@ -78,10 +80,10 @@ class Searcher:
         lists = []
         if vector is not None:
             search = functools.partial(store.search, vector, depth, model=model, where=wanted.where)
-            lists.append(persist(search, store.target))
+            lists.append(persist(search, store.target, _PATIENCE))
         if wanted.mode != "vector":
             search = functools.partial(store.keyword, text, depth, model=model, where=wanted.where)
-            lists.append(persist(search, store.target))
+            lists.append(persist(search, store.target, _PATIENCE))
         return fused(lists, wanted.k) if wanted.mode == "hybrid" else lists[0]
 
     def _vectors(self, texts: Sequence[str]) -> Vectors:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from embedctl.embedding.vectors import matrix, read_vectors
@@ -70,8 +71,15 @@ def _compared(job: Job, rows: pa.RecordBatch) -> tuple[int, list[str]]:
     """The number that are equal, and the ids of the others."""
     ids = rows.column("id").to_pylist()
     stored = job.ask(lambda: job.store.fetch(ids))
-    bad = [id_ for id_, vector in zip(ids, matrix(rows), strict=True) if not _equal(vector, stored.get(id_))]
+    bad = [id_ for id_, vector in zip(ids, _kept(job, rows), strict=True) if not _equal(vector, stored.get(id_))]
     return len(ids) - len(bad), bad
+
+
+def _kept(job: Job, rows: pa.RecordBatch) -> npt.NDArray[np.float32]:
+    """The values as the store was asked to keep them."""
+    values = matrix(rows)
+    halved = job.settings.kind == "pgvector" and job.settings.column == "halfvec"
+    return values.astype(np.float16).astype(np.float32) if halved else values
 
 
 def _equal(vector: Vector, stored: Vector | None) -> bool:
