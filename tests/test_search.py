@@ -314,3 +314,25 @@ def test_a_filter_that_nothing_fits_is_an_answer(run: Run):
     assert [hit["metadata"]["chunk"] for hit in json.loads(some.out)["hits"]] == [0, 0, 0]
     assert none.code == 0
     assert "nothing fits" in none.err
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {}, {"text": "a"}, {"a": 1, "text": "b"}, {"text": "a", "b": 1}, {"a": 1, "text": 5}, {"a": 1, "text": None},
+        {"a": {"b": 1, "text": "c"}}, {"a": {"b": 1, "text": "c"}, "text": "d"}, {"text": "x", "a": {"b": 1, "text": ""}},
+        {"a": ', "text": "b"}', "text": 'c", "text": "d'}, {"a": 1, "text": 'q"uote\\ \n \u2028 }'}, {"a": [1, "x"]},
+        {"a": ', "text": '}, {"a": 1, "b": ', "text": "x"'}, {"a": 1, "text": '"'}, {"a": 1, "text": "}"},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("separators", [None, (",", ":")])
+def test_metadata_comes_back_as_it_was(own: dict[str, Any], separators: tuple[str, str] | None):
+    store = LanceStore(Path("store"), StoreSettings(), "t")
+    store.create(4)
+    rows = batch(np.ones((1, 4), np.float32))
+    line = json.dumps(own, ensure_ascii=False, separators=separators)
+    store.write(rows.set_column(3, "metadata", pa.array([line])), model="m")
+
+    (hit,) = store.search(np.ones(4, np.float32), 1, model="m", where={})
+
+    assert hit.metadata == own

@@ -46,10 +46,15 @@ def labels_of(metadata: Mapping[str, JsonValue]) -> list[str]:
     """All that a row can be found by; what is nested in its metadata is not among it."""
     found = []
     for key, value in metadata.items():
-        name = _named(key)
-        for one in value if isinstance(value, list) else (value,):
-            if isinstance(one, str | int | float):
-                found.append(_label(name, one))
+        kind = type(value)
+        # The two that nearly all are, without a call: every row of an upsert comes through here.
+        if kind is str and "=" not in key:
+            found.append(f"{key}=s{value}")
+        elif kind is int and "=" not in key:
+            found.append(f"{key}=n{value}")
+        else:
+            some = value if isinstance(value, list) else [value]
+            found += [_label(_named(key), one) for one in some if isinstance(one, str | int | float)]
     return found
 
 

