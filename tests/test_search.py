@@ -320,8 +320,9 @@ def test_a_filter_that_nothing_fits_is_an_answer(run: Run):
     "own",
     [
         {}, {"text": "a"}, {"a": 1, "text": "b"}, {"text": "a", "b": 1}, {"a": 1, "text": 5}, {"a": 1, "text": None},
-        {"a": {"b": 1, "text": "c"}}, {"a": {"b": 1, "text": "c"}, "text": "d"}, {"text": "x", "a": {"b": 1, "text": ""}},
-        {"a": ', "text": "b"}', "text": 'c", "text": "d'}, {"a": 1, "text": 'q"uote\\ \n \u2028 }'}, {"a": [1, "x"]},
+        {"a": {"b": 1, "text": "c"}}, {"a": {"b": 1, "text": "c"}, "text": "d"},
+        {"text": "x", "a": {"b": 1, "text": "c"}}, {"a": ', "text": "b"}', "text": 'c", "text": "d'},
+        {"a": 1, "text": 'q"uote\\ \n \u2028 }'}, {"a": [1]},
         {"a": ', "text": '}, {"a": 1, "b": ', "text": "x"'}, {"a": 1, "text": '"'}, {"a": 1, "text": "}"},
     ],
 )  # fmt: skip

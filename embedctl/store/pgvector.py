@@ -65,7 +65,7 @@ _IDS_PER_PAGE = 10_000
 class PgvectorStore:
     """One table, named as the collection, in one schema."""
 
-    limits = Limits(rows=2000, request_bytes=None, metadata_bytes=None, id_characters=None, concurrency=1)
+    limits = Limits(rows=2000, request_bytes=None, metadata_bytes=None, id_characters=None, concurrency=4)
 
     def __init__(self, settings: StoreSettings, url: SecretStr | None) -> None:
         """Raises ``AuthError`` or ``ConfigError`` without a usable URL."""

@@ -1,5 +1,6 @@
 """A connection to PostgreSQL: opened when it is needed, its failures told apart, its password never shown."""
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,12 +22,13 @@ _REFUSED = ("22", "21000", "54000")
 
 
 class Postgres:
-    """One session with one database; a new one after the old was lost."""
+    """Sessions with one database: as many as are in use at once, each kept for the next who wants one."""
 
     def __init__(self, url: SecretStr | None) -> None:
         """Raises ``AuthError`` without a URL, ``ConfigError`` for one that cannot be read."""
         self._url = _readable(url)
-        self._opened: Any = None
+        # A list's pop and append are whole steps: threads share it without a lock.
+        self._free: list[Any] = []
 
     @property
     def where(self) -> str:
@@ -44,26 +46,32 @@ class Postgres:
         """
         import psycopg
 
+        session = None
         try:
-            if self._opened is None or self._opened.closed:
-                wanted = _missing(self._url, connect_timeout=_CONNECT_SECONDS, application_name="embedctl")
-                # Prepared statements are lost behind a pooler that gives each transaction another session.
-                self._opened = psycopg.connect(self._url, prepare_threshold=None, **wanted)
-            with self._opened.transaction(), self._opened.cursor() as cursor:
+            session = self._session()
+            with session.transaction(), session.cursor() as cursor:
                 yield cursor
         except psycopg.Error as fault:
-            if self._opened is None:
+            if session is None:
                 raise self._unreachable(fault) from None
-            if self._opened.broken:
-                self._opened.close()
-                self._opened = None
+            if session.broken:
                 raise Busy(self._shown(fault)) from None
             raise self._explain(fault) from None
+        finally:
+            if session is not None:
+                if session.broken or session.closed:
+                    session.close()
+                else:
+                    self._free.append(session)
 
-    def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+    def _session(self) -> Any:
+        import psycopg
+
+        with contextlib.suppress(IndexError):
+            return self._free.pop()
+        wanted = _missing(self._url, connect_timeout=_CONNECT_SECONDS, application_name="embedctl")
+        # Prepared statements are lost behind a pooler that gives each transaction another session.
+        return psycopg.connect(self._url, prepare_threshold=None, **wanted)
 
     def _unreachable(self, fault: Any) -> Exception:
         """Why there is no session. libpq gives no SQLSTATE before there is one: its words have to do."""
