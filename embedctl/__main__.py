@@ -13,6 +13,8 @@ ENVIRONMENT = {
     # oneDNN keeps a compiled kernel for every shape it meets; batches of flat tokens are all of another shape.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     "TOKENIZERS_PARALLELISM": "true",
+    # LanceDB warns of tables that are not there yet, and of clusters that came out small.
+    "LANCE_LOG": "error",
 }
 
 

@@ -219,11 +219,24 @@ class EmbeddingSettings(Section):
 class StoreSettings(Section):
     """The vector database."""
 
-    kind: Literal["lancedb", "pinecone"] = Field("lancedb", description="lancedb is embedded in the workspace.")
-    collection: str = Field("main", pattern=Name, description="LanceDB: the table; Pinecone: the index.")
-    namespace: str = Field("", description="Pinecone: the namespace.")
+    kind: Literal["lancedb", "pinecone", "pgvector"] = Field(
+        "lancedb", description="lancedb is embedded in the workspace; pgvector: PostgreSQL at DATABASE_URL."
+    )
+    collection: str = Field("main", pattern=Name, description="LanceDB, pgvector: the table; Pinecone: the index.")
+    namespace: str = Field("", description="Pinecone: the namespace; pgvector: the schema, empty: the user's own.")
     host: str = Field("", description="Pinecone: the index's own host; empty: look it up by name.")
-    batch_size: int = Field(1000, ge=1, le=10_000, description="Most vectors per request.")
+    batch_size: int = Field(0, ge=0, le=100_000, description="Most vectors per request; 0: as many as the store takes.")
+    timeout_seconds: float = Field(30.0, gt=0, description="Longest wait for one answer of Pinecone.")
+    deadline_seconds: float = Field(300.0, gt=0, description="Give up after failing for so long (exit 6).")
+    column: Literal["vector", "halfvec"] = Field(
+        "vector", description="pgvector: type of the values; halfvec is half as large, with nearly the same answers."
+    )
+    index_from_rows: int = Field(
+        200_000, ge=0, description="LanceDB, pgvector: with so many vectors make an index over them; 0: never."
+    )
+    full_text: bool = Field(
+        True, description="LanceDB, pgvector: index the words too, for --mode keyword and hybrid; writing takes longer."
+    )
 
 
 class MemorySettings(Section):
@@ -239,6 +252,7 @@ class Secrets(BaseSettings):
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
     pinecone_api_key: SecretStr | None = None
+    database_url: SecretStr | None = None
     wandb_api_key: SecretStr | None = None
     hf_token: SecretStr | None = None
 

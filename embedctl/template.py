@@ -11,6 +11,7 @@ from embedctl.settings import Secrets, Settings
 
 _SECRET_MEANING = {
     "pinecone_api_key": 'for [store] kind = "pinecone"',
+    "database_url": 'for [store] kind = "pgvector": postgresql://USER:PASSWORD@HOST/DATABASE',
     "wandb_api_key": "for [training] wandb_project; without it W&B tracks offline",
     "hf_token": "for gated data sets of the Hugging Face Hub",
 }

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
@@ -13,6 +14,10 @@ from embedctl.__main__ import ENVIRONMENT
 from embedctl.artifacts.outcome import Outcome
 from embedctl.cli.app import main
 from embedctl.loading import Loaded, load
+
+if TYPE_CHECKING:
+    from tests.loopback_pinecone import LoopbackPinecone
+    from tests.postgres import Postgres
 
 # As the command does, before torch is loaded.
 for name, value in ENVIRONMENT.items():
@@ -55,7 +60,7 @@ Run = Callable[..., Ran]
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings or keys of the machine; the working folder is the test's own."""
     for name in list(os.environ):
-        if name.startswith("EMBEDCTL_") or name in ("PINECONE_API_KEY", "WANDB_API_KEY", "HF_TOKEN"):
+        if name.startswith("EMBEDCTL_") or name in ("PINECONE_API_KEY", "DATABASE_URL", "WANDB_API_KEY", "HF_TOKEN"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
@@ -76,6 +81,23 @@ def run(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
         return Ran(code, captured.out, captured.err)
 
     yield call
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    """A server for all tests, started by the first that wants one."""
+    from tests.postgres import serve
+
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def server(postgres: "Postgres", monkeypatch: pytest.MonkeyPatch) -> "Postgres":
+    """The same with an empty database ``tests``, of which the environment tells."""
+    postgres.run("DROP DATABASE IF EXISTS tests WITH (FORCE)", "CREATE DATABASE tests")
+    monkeypatch.setenv("DATABASE_URL", postgres.url(database="tests"))
+    return postgres
 
 
 def sentences(count: int) -> list[tuple[str, str]]:
@@ -143,6 +165,17 @@ def state(loaded: Loaded) -> dict[str, str]:
 
     manifest = files.head(loaded.layout.checkpoints).manifest
     return {name: manifest.files[name].sha256 for name in (files.WEIGHTS, files.OPTIMIZER)}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> "Iterator[LoopbackPinecone]":
+    """A Pinecone on this machine, and the SDK pointed at it."""
+    from tests.loopback_pinecone import KEY, serve
+
+    with serve() as pinecone:
+        monkeypatch.setenv("PINECONE_CONTROLLER_HOST", pinecone.url)
+        monkeypatch.setenv("PINECONE_API_KEY", KEY)
+        yield pinecone
 
 
 @pytest.fixture

@@ -1,59 +1,34 @@
 """Pinecone: the real SDK against a server on this machine that keeps Pinecone's limits and fails on demand."""
 
 import json
-from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import SecretStr
 
 from embedctl.embedding.generation import generate
-from embedctl.errors import AuthError, DataError, EmbedctlError, NotFoundError, RemoteError
+from embedctl.embedding.vectors import matrix
+from embedctl.errors import ConfigError
 from embedctl.loading import Loaded
 from embedctl.settings import StoreSettings
 from embedctl.store.pinecone import PineconeStore
-from embedctl.store.protocol import Row
+from embedctl.store.pinecone_faults import retry_after
+from embedctl.store.pinecone_rows import decimals, sizes
+from embedctl.store.upsert import Wish
 from tests.conftest import Run, options, prepare, train
-from tests.loopback_pinecone import KEY, METADATA_BYTES, LoopbackPinecone, serve
+from tests.loopback_pinecone import KEY, LoopbackPinecone
+from tests.rows import batch, random_batch, write_vectors
+from tests.stores import bring, project
 from tests.test_embedding import vectors
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackPinecone]:
-    with serve() as pinecone:
-        monkeypatch.setenv("PINECONE_CONTROLLER_HOST", pinecone.url)
-        monkeypatch.setenv("PINECONE_API_KEY", KEY)
-        yield pinecone
+def opened(**settings: object) -> PineconeStore:
+    return PineconeStore(StoreSettings(kind="pinecone", **settings), SecretStr(KEY))
 
 
-class Clock:
-    """Time that passes only when somebody waits."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-
-    def now(self) -> float:
-        return self.seconds
-
-
-def opened(clock: Clock | None = None, **settings: object) -> PineconeStore:
-    clock = clock or Clock()
-    return PineconeStore(
-        StoreSettings(kind="pinecone", **settings), SecretStr(KEY), "pinecone:test", sleep=clock.sleep, now=clock.now
-    )
-
-
-def rows(count: int, dim: int = 4, **metadata: object) -> list[Row]:
-    generator = np.random.default_rng(0)
-    values = generator.normal(size=(count, dim)).astype(np.float32)
-    return [Row(f"r{n}", values[n], f"d{n}", {"n": n, **metadata}) for n in range(count)]
-
-
-def embedded() -> tuple[Loaded, list[str]]:
-    more = ["store.kind=pinecone", "store.namespace=tests"]
+def embedded(*settings: str) -> tuple[Loaded, list[str]]:
+    more = ["store.kind=pinecone", "store.namespace=tests", *settings]
     loaded = prepare(*more)
     train(loaded, max_steps=2)
     generate(loaded.settings.embedding, loaded.settings.compute, loaded.layout)
@@ -72,17 +47,83 @@ def test_the_index_is_made_filled_and_searched_and_a_second_upsert_sends_nothing
     stored = server.vectors(namespace="tests")
     assert (first["written"], second["written"], second["unchanged"]) == (len(ids), 0, len(ids))
     assert sent == server.sent == len(ids)
-    assert all(np.array_equal(np.array(stored[id_]["values"], np.float32), values[n]) for n, id_ in enumerate(ids))
+    assert all(np.array_equal(stored[id_]["values"], values[n]) for n, id_ in enumerate(ids))
     assert len(hits) == 3
     assert hits[0]["metadata"]["text"]
     assert not any(name.startswith("embedctl_") for hit in hits for name in hit["metadata"])
     assert json.loads(run(*words, "--json", "status").out)[-1]["facts"]["vectors"] == len(ids)
 
 
+def test_an_index_of_documents_is_told_by_its_schema_and_filled_searched_verified_and_pruned(
+    server: LoopbackPinecone, run: Run
+):
+    server.make("main", 32, field="embedding")
+    loaded, words = embedded()
+
+    first = json.loads(run(*words, "--json", "embed", "upsert", "--verify", "all").out)
+    second = json.loads(run(*words, "--json", "embed", "upsert").out)
+    hits = json.loads(run(*words, "--json", "embed", "search", "what sings near river?", "-k", "3").out)["hits"]
+
+    ids, values = vectors(loaded)
+    stored = server.vectors(namespace="tests")
+    assert (first["written"], first["verified"], second["sent"]) == (len(ids), len(ids), 0)
+    assert all(np.array_equal(stored[id_]["values"], values[n]) for n, id_ in enumerate(ids))
+    assert {path for path, _ in server.requests if "upsert" in path} == {"/namespaces/tests/documents/upsert"}
+    assert len(hits) == 3
+    assert hits[0]["metadata"].keys() >= {"text", "record"}
+    assert "embedding" not in hits[0]["metadata"]
+
+
+def test_stale_documents_are_deleted(server: LoopbackPinecone):
+    server.make("main", 4, field="embedding")
+    loaded = project()
+    write_vectors(loaded.layout, random_batch(20))
+    bring(loaded)
+    write_vectors(loaded.layout, random_batch(5))
+
+    assert bring(loaded, Wish(prune_stale=True)).deleted == 15
+    assert server.vectors().keys() == {f"r{n}" for n in range(5)}
+
+
+def test_an_index_without_a_field_for_vectors_is_refused(server: LoopbackPinecone):
+    server.make("main", 4, field="a")
+    described = server.described
+    kinds = {"fields": {"a": {"type": "string"}, "b": {"type": "sparse_vector"}}}
+    server.described = lambda name: {**described(name), "schema": kinds}
+
+    with pytest.raises(ConfigError, match="no field for vectors: a, b"):
+        opened().create(4)
+
+
+def test_vectors_of_16_bits_are_stored_as_the_float32_that_they_are(server: LoopbackPinecone, run: Run):
+    loaded, words = embedded("embedding.dtype=float16")
+
+    ran = run(*words, "embed", "upsert", "--verify", "all")
+
+    ids, values = vectors(loaded)
+    stored = server.vectors(namespace="tests")
+    assert (ran.code, len(stored)) == (0, len(ids))
+    assert all(np.array_equal(stored[id_]["values"], values[n].astype(np.float32)) for n, id_ in enumerate(ids))
+
+
+def test_rejects_end_with_5_and_the_file_is_named(server: LoopbackPinecone, run: Run):
+    loaded, words = embedded()
+    bad = vectors(loaded)[0][3]
+    server.ids_refused = {bad}
+
+    told = json.loads(run(*words, "--json", "embed", "upsert").out)
+    ran = run(*words, "embed", "upsert")
+
+    assert (told["ok"], told["code"], told["error"], told["rejected"]) == (False, 5, "partial", 1)
+    assert ran.code == 5
+    assert "1 vectors were rejected: ws/ledger/pinecone-main.rejects.jsonl says why" in ran.err
+    assert json.loads(Path(told["rejects"]).read_text(encoding="utf-8"))["id"] == bad
+
+
 def test_an_index_emptied_behind_our_back_is_filled_again(server: LoopbackPinecone, run: Run):
     loaded, words = embedded()
     run(*words, "embed", "upsert")
-    server.indexes["main"]["spaces"].clear()
+    server.vectors(namespace="tests").clear()
 
     ran = run(*words, "embed", "upsert")
 
@@ -90,131 +131,54 @@ def test_an_index_emptied_behind_our_back_is_filled_again(server: LoopbackPineco
     assert len(server.vectors(namespace="tests")) == len(vectors(loaded)[0])
 
 
-@pytest.mark.parametrize(
-    "faults",
-    [["500", "503"], ["429:1"], ["reset"], ["applied-reset"], ["applied-500"], ["text"], ["408", "reset", "502"]],
-)
-def test_what_passes_is_tried_again_and_all_arrives(server: LoopbackPinecone, faults: list[str]):
-    store = opened()
-    store.create(4)
-    wanted = rows(25)
-    server.faults = list(faults)
-
-    store.write(wanted, model="m")
-
-    stored = server.vectors()
-    assert stored.keys() == {row.id for row in wanted}
-    assert all(np.array_equal(np.array(stored[row.id]["values"], np.float32), row.values) for row in wanted)
-    assert server.faults == []
-
-
-def test_the_server_says_how_long_to_wait(server: LoopbackPinecone):
-    clock = Clock()
-    store = opened(clock)
-    store.create(4)
-    server.faults = ["429:7"]
-
-    store.write(rows(2), model="m")
-
-    assert 7 <= clock.seconds < 8
-
-
-def test_a_server_that_keeps_failing_ends_in_exit_6_within_the_deadline(server: LoopbackPinecone):
-    clock = Clock()
-    store = opened(clock)
-    store.create(4)
-    server.faults = ["503"] * 1000
-
-    with pytest.raises(RemoteError, match="kept failing"):
-        store.write(rows(2), model="m")
-
-    assert 200 < clock.seconds <= 300
-
-
-@pytest.mark.parametrize(
-    ("fault", "kind"),
-    [("401", AuthError), ("403", AuthError), ("402", AuthError), ("404", NotFoundError), ("400", DataError)],
-)
-def test_what_will_not_pass_is_said_at_once(server: LoopbackPinecone, fault: str, kind: type[EmbedctlError]):
-    clock = Clock()
-    store = opened(clock)
-    store.create(4)
-    server.faults = [fault]
-    before = len(server.requests)
-
-    with pytest.raises(kind):
-        store.write(rows(2), model="m")
-
-    assert (clock.seconds, len(server.requests) - before) == (0, 1)
-
-
-def test_a_count_that_is_too_low_is_not_taken_for_success(server: LoopbackPinecone):
-    store = opened()
-    store.create(4)
-    server.faults = ["fewer"]
-
-    with pytest.raises(RemoteError, match="acknowledged 1 of 2"):
-        store.write(rows(2), model="m")
-
-
-def test_requests_keep_to_the_limits(server: LoopbackPinecone):
-    store = opened(batch_size=5000)
-    store.create(4)
-
-    store.write(rows(2500), model="m")
-    store.write(rows(300, text="é" * 15_000), model="m")
-    many = rows(600, dim=4)
-    store.write([Row(row.id, row.values, row.digest, {"a": "x" * 3000}) for row in many], model="m")
-
-    assert len(server.vectors()) == 2500
-
-
-def test_413_halves_the_batch(server: LoopbackPinecone):
-    store = opened()
-    store.create(4)
-    server.faults = ["413", "", "413"]
-
-    store.write(rows(10), model="m")
-
-    assert len(server.vectors()) == 10
-    sizes = [len(body["vectors"]) for path, body in server.requests if path == "/vectors/upsert"]
-    assert sizes == [10, 5, 5, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (Row("", np.ones(4, np.float32), "d", {}), "is not one for Pinecone"),
-        (Row("x" * 513, np.ones(4, np.float32), "d", {}), "is not one for Pinecone"),
-        (Row("ünïcode", np.ones(4, np.float32), "d", {}), "is not one for Pinecone"),
-        (Row("x", np.zeros(4, np.float32), "d", {}), "zero"),
-        (Row("x", np.full(4, np.nan, np.float32), "d", {}), "not finite"),
-        (Row("x", np.ones(3, np.float32), "d", {}), "has 3 numbers"),
-        (Row("x", np.ones(4, np.float32), "d", {"text": "x" * METADATA_BYTES}), "with_text = false"),
-    ],
-)
-def test_what_the_sdk_would_let_through_is_refused_before_it_is_sent(server: LoopbackPinecone, row: Row, message: str):
-    store = opened()
-    store.create(4)
-
-    with pytest.raises(DataError) as caught:
-        store.write([*rows(3), row], model="m")
-
-    assert message in f"{caught.value.message} {caught.value.hint}"
-    assert server.sent == 0
-
-
 def test_metadata_that_pinecone_does_not_take_is_made_plain(server: LoopbackPinecone):
     store = opened()
     store.create(4)
     metadata = {"none": None, "nested": {"a": 1}, "mixed": [1, "a"], "tags": ["a", "b"], "big": 2**40, "yes": True}
 
-    store.write([Row("x", np.ones(4, np.float32), "d", metadata)], model="m")
+    store.write(batch(["x"], np.ones((1, 4)), metadata=[metadata]), model="m")
 
     kept = server.vectors()["x"]["metadata"]
     assert {name: value for name, value in kept.items() if not name.startswith("embedctl_")} == {
         "nested": '{"a": 1}', "mixed": '[1, "a"]', "tags": ["a", "b"], "big": 2**40, "yes": True,
     }  # fmt: skip
+
+
+def test_decimals_are_the_shortest_that_are_the_same_float32():
+    chance = np.random.default_rng(0)
+    bits = chance.integers(0, 2**32, size=100_000, dtype=np.uint32)
+    values = bits.view(np.float32)[np.isfinite(bits.view(np.float32))]
+
+    written = decimals(values)
+    shortest = [np.format_float_scientific(value, unique=True, trim="-") for value in values[:2000]]
+
+    assert np.array_equal(np.array(json.loads(written), dtype=np.float32).view(np.uint32), values.view(np.uint32))
+    for text, best in zip(written[1:-1].decode().split(","), shortest, strict=False):
+        assert len(text.replace("-", "").split("e")[0].strip("0.").replace(".", "")) <= len(
+            best.replace("-", "").split("e")[0].strip("0.").replace(".", "")
+        )
+
+
+def test_no_request_is_larger_than_it_was_taken_for(server: LoopbackPinecone):
+    arrived = []
+    answer = server.answer
+    server.answer = lambda method, path, body, size: (arrived.append(size), answer(method, path, body, size))[1]
+    store = opened()
+    store.create(384)
+    rows = random_batch(100, dim=384, text="é" * 900)
+
+    store.write(rows, model="m" * 64)
+
+    assert 0.9 < arrived[-1] / sizes(rows).sum() <= 1.0
+
+
+def test_retry_after_is_read_as_seconds_and_as_a_date():
+    assert retry_after({"Retry-After": "2.5"}) == 2.5
+    assert retry_after({"retry-after": "Wed, 25 Nov 2026 04:00:10 GMT"}, now=1795579203.0) == 7.0
+    assert retry_after({"retry-after": "Wed, 25 Nov 2026 04:00:10 GMT"}, now=1795579303.0) == 0.0
+    assert retry_after({"retry-after": "86400"}) == 120.0
+    assert [retry_after({"retry-after": odd}) for odd in ("soon", "nan", "", "-1")] == [None, None, None, 0.0]
+    assert retry_after({}) is None
 
 
 def test_an_index_of_another_width_is_refused(server: LoopbackPinecone, run: Run):
@@ -231,29 +195,29 @@ def test_an_index_of_another_width_is_refused(server: LoopbackPinecone, run: Run
 def test_without_a_good_key_it_says_so_and_never_shows_it(
     server: LoopbackPinecone, run: Run, monkeypatch: pytest.MonkeyPatch, key: str | None
 ):
-    _, words = embedded()
+    loaded = project()
+    write_vectors(loaded.layout, random_batch(3))
     monkeypatch.delenv("PINECONE_API_KEY")
     if key is not None:
         monkeypatch.setenv("PINECONE_API_KEY", key)
 
-    ran = run(*words, "embed", "upsert")
+    ran = run(*options("store.kind=pinecone"), "embed", "upsert")
 
     assert ran.code == 7
     assert "PINECONE_API_KEY" in ran.err
     assert not (key and key.strip()) or key not in ran.out + ran.err
 
 
-def test_a_stopped_upsert_goes_on_where_it_was(server: LoopbackPinecone, run: Run):
-    loaded, words = embedded()
-    # One request for the statistics before the first batch, then the third batch meets a wall.
-    server.faults = ["", "", "", "", "403"]
-    stopped = run(*words, "embed", "upsert", "--batch-size", "10")
-    sent = server.sent
+def test_the_key_may_come_from_the_env_file(server: LoopbackPinecone, run: Run, monkeypatch: pytest.MonkeyPatch):
+    loaded = project()
+    write_vectors(loaded.layout, random_batch(3))
+    monkeypatch.delenv("PINECONE_API_KEY")
+    Path(".env").write_text(f"PINECONE_API_KEY={KEY}\n", encoding="utf-8")
 
-    finished = json.loads(run(*words, "--json", "embed", "upsert", "--batch-size", "10").out)
+    assert run(*options("store.kind=pinecone"), "embed", "upsert").code == 0
+    assert np.array_equal(server.vectors()["r1"]["values"], matrix(random_batch(3))[1])
 
-    total = len(vectors(loaded)[0])
-    assert stopped.code == 7
-    assert 0 < finished["unchanged"] < total
-    assert server.sent - sent == finished["written"] == total - finished["unchanged"]
-    assert len(server.vectors(namespace="tests")) == total
+
+@pytest.mark.parametrize("share", ["0", "2", "-1%", "some"])
+def test_a_share_that_is_none_is_refused(run: Run, share: str):
+    assert run(*options(), "embed", "upsert", f"--verify={share}").code == 2

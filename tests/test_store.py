@@ -16,13 +16,13 @@ from embedctl.checkpoint import files
 from embedctl.embedding.generation import generate
 from embedctl.loading import Loaded
 from embedctl.model.encoding import encode
+from embedctl.settings import StoreSettings
 from embedctl.store.lance import LanceStore
-from embedctl.store.ledger import open_ledger
-from embedctl.store.protocol import Row
-from embedctl.store.search import search
+from embedctl.store.search import Searcher, Wanted
 from embedctl.store.upsert import Tally, upsert
 from embedctl.tokens.tokenizer import encode_query
 from tests.conftest import Run, options, prepare, train
+from tests.rows import batch
 from tests.test_embedding import vectors
 
 
@@ -31,6 +31,10 @@ def stored(*more: str, max_steps: int = 2) -> Loaded:
     train(loaded, max_steps=max_steps)
     generate(loaded.settings.embedding, loaded.settings.compute, loaded.layout)
     return loaded
+
+
+def opened(folder: str | Path) -> LanceStore:
+    return LanceStore(Path(folder), StoreSettings(), "t")
 
 
 def bring(loaded: Loaded) -> Tally:
@@ -117,14 +121,13 @@ def test_a_killed_upsert_is_finished_by_the_next():
 
 
 def _merge(folder: str, offset: int) -> None:
-    store = LanceStore(Path(folder), "main", "t")
+    store = opened(folder)
     for first in range(0, 200, 20):
-        rows = [Row(f"r{n}", np.full(4, offset, np.float32), "d", {}) for n in range(first, first + 20)]
-        store.write(rows, model="m")
+        store.write(batch([f"r{n}" for n in range(first, first + 20)], np.full((20, 4), offset)), model="m")
 
 
 def test_two_writers_at_once_leave_no_row_twice():
-    LanceStore(Path("store"), "main", "t").create(4)
+    opened("store").create(4)
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_merge, args=("store", n)) for n in (1, 2)]
     for writer in writers:
@@ -162,10 +165,17 @@ def test_search_equals_exact_search():
     scores = values @ encode(model.encoder, [asked], dtype=torch.float32)[0]
 
     settings = loaded.settings
-    found = search(text, 10, settings=settings.store, compute=settings.compute, layout=loaded.layout)
+    searcher = Searcher(
+        Wanted(10),
+        settings=settings.store,
+        embedding=settings.embedding,
+        compute=settings.compute,
+        layout=loaded.layout,
+    )
+    (hits,) = searcher.answers([text])
 
-    assert [hit.score for hit in found.hits] == pytest.approx(sorted(scores, reverse=True)[:10], abs=1e-5)
-    assert [hit.score for hit in found.hits] == pytest.approx([scores[ids.index(h.id)] for h in found.hits], abs=1e-5)
+    assert [hit.score for hit in hits] == pytest.approx(sorted(scores, reverse=True)[:10], abs=1e-5)
+    assert [hit.score for hit in hits] == pytest.approx([scores[ids.index(hit.id)] for hit in hits], abs=1e-5)
 
 
 def test_asking_before_there_is_anything_says_what_to_type(run: Run):
@@ -193,7 +203,7 @@ def test_vectors_of_an_older_model_are_not_searched_with_a_newer(run: Run):
 
 def test_a_table_of_another_width_is_refused(run: Run):
     loaded = stored()
-    LanceStore(loaded.layout.store, "main", "t").create(7)
+    opened(loaded.layout.store).create(7)
 
     ran = run(*options(), "embed", "upsert")
 
@@ -202,27 +212,14 @@ def test_a_table_of_another_width_is_refused(run: Run):
 
 
 def test_ids_are_never_taken_for_sql():
-    store = LanceStore(Path("store"), "main", "t")
+    store = opened("store")
     store.create(2)
     nasty = ["a'b", "'; DROP TABLE x; --", 'quo"te', "back\\slash", "ünïcode", "new\nline"]
-    store.write([Row(id_, np.ones(2, np.float32), f"d{n}", {}) for n, id_ in enumerate(nasty)], model="m")
+    digests = [f"d{n}" for n in range(len(nasty))]
+    store.write(batch(nasty, np.ones((len(nasty), 2)), digests=digests), model="m")
 
     assert store.known([*nasty, "missing"]) == {id_: f"d{n}" for n, id_ in enumerate(nasty)}
     assert store.known(["x' OR '1'='1"]) == {}
-
-
-def test_the_ledger_remembers_and_forgets():
-    with open_ledger(Path("l.sqlite")) as ledger:
-        ledger.acknowledge("a", [("x", "1"), ("y", "2")])
-        ledger.acknowledge("b", [("x", "9")])
-        ledger.acknowledge("a", [("y", "3")])
-        ledger.finish("a", "content", 2)
-    with open_ledger(Path("l.sqlite")) as ledger:
-        assert ledger.known("a", ["x", "y", "z"]) == {"x": "1", "y": "3"}
-        assert ledger.finished("a") == ("content", 2)
-        assert ledger.finished("b") is None
-        ledger.forget("a")
-        assert (ledger.count("a"), ledger.count("b")) == (0, 1)
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])

@@ -2,16 +2,28 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 import typer
 
 from embedctl.cli import render, show
 from embedctl.cli.context import invocation, settings_of
+from embedctl.cli.upsert import upsert
+from embedctl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from embedctl.settings import EmbeddingSettings
+    from embedctl.store.queries import Query
+    from embedctl.store.search import Searcher
 
 _FORMATS = (
     "npy, parquet, jsonl, csv, word2vec, glove, safetensors, embedding-layer, pinecone-parquet, projector or faiss."
 )
+
+Model = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="DIR", help="A published model, a run or a checkpoint; default: the run's head."),
+]
 
 app = typer.Typer(no_args_is_help=True, help="Make vectors, store them, search them, export them.")
 
@@ -19,12 +31,7 @@ app = typer.Typer(no_args_is_help=True, help="Make vectors, store them, search t
 @app.command()
 def generate(
     context: typer.Context,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model", metavar="DIR", help="A published model, a run or a checkpoint; default: the run's head."
-        ),
-    ] = None,
+    model: Model = None,
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option("--engine", help="ray: on the cluster of RAY_ADDRESS (pip install 'embedctl\\[ray]')."),
@@ -38,9 +45,7 @@ def generate(
     from embedctl.ranks import is_first
 
     loaded = settings_of(context)
-    settings = loaded.settings.embedding
-    if model is not None:
-        settings = settings.model_copy(update={"model": model})
+    settings = _with_model(loaded.settings.embedding, model)
     if no_cache:
         settings = settings.model_copy(update={"cache_megabytes": 0})
     with render.progress("embed", quiet=invocation(context).quiet or not is_first()) as watch:
@@ -55,21 +60,14 @@ def generate(
 @app.command()
 def parity(
     context: typer.Context,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model", metavar="DIR", help="A published model, a run or a checkpoint; default: the run's head."
-        ),
-    ] = None,
+    model: Model = None,
     texts: Annotated[int, typer.Option("--texts", min=1, max=10_000, help="Chunks to compare on.")] = 200,
 ) -> None:
     """Compare vectors: alone and in a batch, in float32 and as used, by ONNX and here."""
     from embedctl.embedding.parity import compare
 
     loaded = settings_of(context)
-    settings = loaded.settings.embedding
-    if model is not None:
-        settings = settings.model_copy(update={"model": model})
+    settings = _with_model(loaded.settings.embedding, model)
     with render.progress("compare", quiet=invocation(context).quiet) as watch:
         found = compare(settings, loaded.settings.compute, loaded.layout, texts=texts, watch=watch)
     if invocation(context).as_json:
@@ -83,49 +81,60 @@ def parity(
     render.table(columns, rows, right=columns[1:])
 
 
-@app.command()
-def upsert(
-    context: typer.Context,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", min=1, metavar="N", help="Most vectors per request.")
-    ] = None,
-) -> None:
-    """Bring the store up to date with the vectors; a second run writes nothing."""
-    from embedctl.store import upsert as upserting
-
-    loaded = settings_of(context)
-    settings = loaded.settings.store
-    if batch_size is not None:
-        settings = settings.model_copy(update={"batch_size": batch_size})
-    with render.progress("upsert", quiet=invocation(context).quiet) as watch:
-        tally = upserting.upsert(settings, loaded.layout, secrets=loaded.secrets, watch=watch)
-    if invocation(context).as_json:
-        render.write_json({"ok": True, "target": tally.target, "written": tally.written, "unchanged": tally.unchanged})
-        return
-    render.line(f"{settings.kind} {settings.collection}: {tally.written:,} written, {tally.unchanged:,} unchanged")
-    render.note('next: embedctl embed search "what you look for"', quiet=invocation(context).quiet)
+app.command()(upsert)
 
 
 @app.command()
 def search(
     context: typer.Context,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What you look for.")],
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What you look for.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many answers.")] = 5,
+    mode: Annotated[
+        str,
+        typer.Option("--mode", metavar="MODE", help="vector (what means the same), keyword (same words) or hybrid."),
+    ] = "vector",
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="KEY=VALUE", help="Only what has it in its metadata; same key twice: either."),
+    ] = None,
+    queries: Annotated[
+        Path | None, typer.Option("--queries", metavar="FILE", help="Many at once: .txt, or .jsonl with text and id.")
+    ] = None,
+    model: Model = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="Answers of --queries as .jsonl; else on stdout.")
+    ] = None,
 ) -> None:
-    """Embed TEXT with the same model and show the nearest stored chunks."""
-    from embedctl.store.search import search as ask
+    """Show the stored chunks nearest to TEXT by the same model, or those that share its words."""
+    from embedctl.store import filters
+    from embedctl.store import search as searching
 
+    asked = _asked(text, queries, to)
+    if mode not in get_args(searching.Mode):
+        raise typer.BadParameter(f"want vector, keyword or hybrid; got {mode!r}", param_hint="--mode")
+    wanted = searching.Wanted(k, cast(searching.Mode, mode), filters.parsed(where or []))
     loaded = settings_of(context)
     settings = loaded.settings
-    found = ask(
-        text, k, settings=settings.store, compute=settings.compute, layout=loaded.layout, secrets=loaded.secrets
+    searcher = searching.Searcher(
+        wanted,
+        settings=settings.store,
+        embedding=_with_model(settings.embedding, model),
+        compute=settings.compute,
+        layout=loaded.layout,
+        secrets=loaded.secrets,
     )
-    if invocation(context).as_json:
-        hits = [{"score": hit.score, "id": hit.id, "metadata": dict(hit.metadata)} for hit in found.hits]
-        render.write_json({"query": text, "step": found.step, "hits": hits})
+    if queries is not None:
+        _answer_all(context, searcher, asked, to)
         return
-    rows = [[f"{hit.score:.3f}", hit.id, _excerpt(hit.metadata.get("text"))] for hit in found.hits]
+    (hits,) = searcher.answers([asked[0].text])
+    if invocation(context).as_json:
+        found = [{"score": hit.score, "id": hit.id, "metadata": dict(hit.metadata)} for hit in hits]
+        render.write_json({"query": text, "mode": mode, "step": searcher.step, "hits": found})
+        return
+    rows = [[f"{hit.score:.3f}", hit.id, _excerpt(hit.metadata.get("text"))] for hit in hits]
     render.table(["score", "id", "text"], rows, right=("score",))
+    if not hits:
+        render.note("nothing fits", quiet=invocation(context).quiet)
 
 
 @app.command()
@@ -145,6 +154,10 @@ def export(
     show.outcome(context, made, facts={"vectors": "vectors", "dim": "dimensions"}, then=_how_to_read(form, made.folder))
 
 
+def _with_model(settings: "EmbeddingSettings", model: Path | None) -> "EmbeddingSettings":
+    return settings if model is None else settings.model_copy(update={"model": model})
+
+
 def _what_was_done(measured: Mapping[str, Any], dtype: str, facts: Mapping[str, Any]) -> str:
     """Where the vectors come from, and how fast."""
     told = [f"{measured['embedded']:,} texts embedded ({measured['texts_per_second']:,.0f}/s)"]
@@ -157,6 +170,38 @@ def _what_was_done(measured: Mapping[str, Any], dtype: str, facts: Mapping[str, 
 
 
 _NOT_EMBEDDED = {"repeated": "equal to another", "cached": "from the cache", "kept": "kept from before"}
+
+
+def _asked(text: str | None, queries: Path | None, to: Path | None) -> "list[Query]":
+    """What is looked for: TEXT or what a file holds, never both."""
+    from embedctl.store.queries import Query, read_queries
+
+    if (text is None) == (queries is None):
+        raise typer.BadParameter("want TEXT or --queries FILE", param_hint="TEXT")
+    if to is not None and queries is None:
+        raise typer.BadParameter("is for the answers of --queries", param_hint="--to")
+    if queries is not None:
+        return read_queries(queries)
+    if not str(text).strip():
+        raise ConfigError("the text to search for is empty", hint='embedctl embed search "what you look for"')
+    return [Query("1", str(text))]
+
+
+def _answer_all(context: typer.Context, searcher: "Searcher", queries: "list[Query]", to: Path | None) -> None:
+    """A line of JSON per query, in their order: into a file, whole or not at all, or on stdout as they come."""
+    from embedctl.store.queries import answer_lines, write_lines
+
+    with render.progress("search", quiet=invocation(context).quiet) as watch:
+        lines = answer_lines(searcher, queries, watch=watch)
+        if to is None:
+            for line in lines:
+                render.raw(line)
+            return
+        write_lines(to, lines)
+    if invocation(context).as_json:
+        render.write_json({"ok": True, "queries": len(queries), "file": str(to)})
+        return
+    render.line(f"{len(queries):,} queries answered: {show.short(to)}")
 
 
 def _how_to_read(form: str, folder: Path) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedctl.cli import render, show
+from embedctl.cli import upsert as upserting
 from embedctl.cli.context import invocation, settings_of
 from embedctl.errors import ConfigError
 
@@ -72,7 +73,7 @@ def run(context: typer.Context) -> None:
     began = time.monotonic()
     with render.progress("upsert", quiet=quiet) as watch:
         tally = pipeline.upsert(loaded, watch)
-    took = time.monotonic() - began
+    took, fault = time.monotonic() - began, upserting.partial(tally)
     if invocation(context).as_json:
         steps: list[dict[str, Any]] = [
             {
@@ -84,10 +85,14 @@ def run(context: typer.Context) -> None:
             }
             for name, o, seconds in outcomes
         ]
-        upserted = {"target": tally.target, "written": tally.written, "unchanged": tally.unchanged}
-        render.write_json({"ok": True, "steps": steps, "upsert": upserted})
+        found = render.fault_of(fault) if fault else {"ok": True}
+        render.write_json({**found, "steps": steps, "upsert": upserting.told(tally)})
+        if fault:
+            raise typer.Exit(fault.exit_code)
         return
     _closing_table(loaded, outcomes, tally, took)
+    if fault:
+        raise fault
     _closing_words(context, loaded, time.monotonic() - started)
 
 
@@ -102,7 +107,7 @@ def _closing_table(loaded: "Loaded", outcomes: "list[tuple[str, Outcome, float]]
         ]
         for name, o, seconds in outcomes
     ]
-    counts = f"{tally.written:,} written, {tally.unchanged:,} unchanged"
+    counts = upserting.counts(tally)
     done = "made" if tally.written else "up to date"
     rows.append(["upsert", _state(done), counts, f"{took:.1f} s" if tally.written else "", _place(loaded)])
     render.line()

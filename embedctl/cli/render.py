@@ -51,6 +51,11 @@ def write_json(value: object, *, indent: int | None = 2) -> None:
     sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False, default=str) + "\n")
 
 
+def raw(text: str) -> None:
+    """A piece of a result that other programs read, as it stands."""
+    sys.stdout.write(text)
+
+
 def line(text: str = "", *, style: str | None = None) -> None:
     """One line of a result."""
     console().print(text, style=style, markup=False)

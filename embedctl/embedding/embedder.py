@@ -3,9 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 
-import torch
-
 from embedctl.checkpoint.files import Model
+from embedctl.embedding.source import shortened
 from embedctl.embedding.vectors import Keeping, Packed
 from embedctl.errors import ConfigError
 from embedctl.model.budget import Budget
@@ -38,8 +37,6 @@ class Embedder:
     def embed(self, ids: Sequence[Ids], watch: Watch = unwatched) -> Packed:
         """The vectors of some texts as they are kept, (N, R)."""
         vectors = encode(self._encoder, ids, dtype=self._dtype, budget=self.budget, watch=watch)
-        if self.keeping.dim < vectors.shape[1]:
-            # The first values of a vector are one by themselves (Kusupati et al. 2022, arXiv:2205.13147).
-            cut = torch.from_numpy(vectors[:, : self.keeping.dim])
-            vectors = (torch.nn.functional.normalize(cut) if self.model.encoder.shape.normalize else cut).numpy()
+        shape = self.model.encoder.shape
+        vectors = shortened(vectors, self.keeping.dim, normalize=shape.normalize)
         return self.keeping.pack(vectors)

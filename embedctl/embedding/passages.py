@@ -61,7 +61,9 @@ def passages_for(model: Model, tokens: Path, manifest: Manifest, *, anew: bool) 
     if _are_its_own(model, tokens, manifest):
         return Passages(frame, model.max_tokens)
     if anew:
-        return Passages(frame, model.max_tokens, TextEncoder(model.tokenizer, engines.fastest(model.tokenizer, _SAMPLE)))
+        return Passages(
+            frame, model.max_tokens, TextEncoder(model.tokenizer, engines.fastest(model.tokenizer, _SAMPLE))
+        )
     raise DataError(
         f"{tokens} was made with another tokenizer or prompt than the model's",
         hint="run `embedctl train` on these tokens, or make the tokens again with the model's tokenizer",

@@ -8,7 +8,14 @@ from embedctl.artifacts.layout import Layout
 from embedctl.checkpoint import files, opening
 from embedctl.checkpoint.files import Model
 from embedctl.errors import ConfigError
+from embedctl.model.encoding import Vectors
+from embedctl.model.nearest import unit
 from embedctl.settings import EmbeddingSettings
+
+
+def model_id_of(settings: EmbeddingSettings, layout: Layout) -> str:
+    """What decides the vectors: weights, shape and tokenizer."""
+    return files.head(layout.checkpoints).model_id if settings.model is None else named_model(settings.model)
 
 
 def named_model(folder: Path) -> str:
@@ -21,6 +28,16 @@ def model_of(settings: EmbeddingSettings, layout: Layout, device: torch.device) 
     if settings.model is None:
         return files.load_model(files.head(layout.checkpoints), device)
     return opening.open_model(_there(settings.model), device)
+
+
+def shortened(vectors: Vectors, dim: int, *, normalize: bool) -> Vectors:
+    """The first ``dim`` values of each vector (0: all), which with ``normalize`` have length 1 again.
+
+    They are a vector by themselves if the model was trained for it (Matryoshka, Kusupati et al., arXiv:2205.13147).
+    """
+    if not dim or dim == vectors.shape[1]:
+        return vectors
+    return unit(vectors[:, :dim]) if normalize else vectors[:, :dim]
 
 
 def _there(folder: Path) -> Path:

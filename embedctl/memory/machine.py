@@ -19,9 +19,9 @@ State = Literal["ok", "warn", "bad"]
 
 _PACKAGES = (
     "embedctl", "torch", "tokenizers", "datasets", "pyarrow", "safetensors", "numpy", "lancedb", "pinecone",
-    "pydantic-settings", "typer", "rich", "wandb", "tensorboard",
+    "psycopg", "pydantic-settings", "typer", "rich", "wandb", "tensorboard",
 )  # fmt: skip
-_OPTIONAL = {"tensorboard": "pip install 'embedctl[tensorboard]'"}
+_OPTIONAL = {"tensorboard": "pip install 'embedctl[tensorboard]'", "psycopg": "pip install 'embedctl[pg]'"}
 _HALF_PRECISION = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
 _FREE_BYTES = 2 * 2**30
 

@@ -1,76 +1,86 @@
 """Bringing a store up to date with the vectors; running it twice changes nothing."""
 
-import json
-import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import lock
 from embedctl.artifacts.layout import Layout
-from embedctl.embedding.vectors import matrix, read_vectors
-from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import Secrets, StoreSettings
-from embedctl.store.ledger import Ledger, open_ledger
-from embedctl.store.protocol import Row, Store
+from embedctl.store.checking import Rejects
+from embedctl.store.comparing import Difference, cut, distrust, stale
+from embedctl.store.job import Job
+from embedctl.store.ledger import Whole, open_ledger
+from embedctl.store.opening import name_of, open_store
+from embedctl.store.pruning import prune, stale_ids
+from embedctl.store.retrying import Patience
+from embedctl.store.sending import Sender
+from embedctl.store.verifying import verify
 
-_log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to do beside sending.
+
+    dry_run:      say what would be done; send and delete nothing
+    prune_stale:  delete what embedctl put there and the vectors no longer hold
+    verify_share: fetch this share of the vectors afterwards and compare them; 0: none, 1: all
+    """
+
+    dry_run: bool = False
+    prune_stale: bool = False
+    verify_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What an upsert did: vectors sent, and vectors that the store had already."""
+    """What an upsert did, or would do, in vectors.
+
+    written:   new or changed, and acknowledged
+    changed:   those of them in whose place the store held something else
+    unchanged: the store had them already
+    sent:      in all requests, more than once if need be
+    rejected:  not stored; the file ``rejects`` says why
+    deleted:   pruned
+    verified:  fetched and found equal
+    """
 
     target: str
     written: int
     unchanged: int
+    changed: int = 0
+    sent: int = 0
+    rejected: int = 0
+    deleted: int = 0
+    verified: int = 0
+    rejects: Path | None = None
 
-
-def open_store(settings: StoreSettings, layout: Layout, secrets: Secrets) -> Store:
-    """The store that the settings name."""
-    if settings.kind == "lancedb":
-        from embedctl.store.lance import LanceStore
-
-        return LanceStore(layout.store, settings.collection, target_of(settings, layout))
-    from embedctl.store.pinecone import PineconeStore
-
-    return PineconeStore(settings, secrets.pinecone_api_key, target_of(settings, layout))
+    @property
+    def amplification(self) -> float | None:
+        """Vectors sent for each that was stored."""
+        return round(self.sent / self.written, 3) if self.written and self.sent else None
 
 
 def upsert(
-    settings: StoreSettings, layout: Layout, *, secrets: Secrets | None = None, watch: Watch = unwatched
+    settings: StoreSettings,
+    layout: Layout,
+    wish: Wish | None = None,
+    *,
+    secrets: Secrets | None = None,
+    patience: Patience | None = None,
+    watch: Watch = unwatched,
 ) -> Tally:
-    """Write those of ``vectors/NAME`` that the store does not hold with the same digest."""
-    source = manifest.read_verified(layout.vectors, "vectors")
-    if settings.kind == "pinecone" and source.settings["dtype"] != "float32":
-        raise ConfigError(
-            "Pinecone stores float32", hint='set embedding.dtype = "float32" and run `embedctl embed generate`'
-        )
+    """Send those of ``vectors/NAME`` that the store does not hold with the same digest."""
+    source = manifest.read(layout.vectors, "vectors")
     store = open_store(settings, layout, secrets or Secrets())
+    patience = patience or Patience(deadline_seconds=settings.deadline_seconds)
     with lock(layout.root / ".locks" / f"store-{settings.kind}.lock"), open_ledger(layout.ledger) as ledger:
-        store.create(source.number("dim"))
-        _distrust(ledger, store)
-        total, model = source.number("vectors"), str(source.facts["model"])
-        written = done = 0
-        for batch in read_vectors(layout.vectors, settings.batch_size):
-            written += _bring(batch, store, ledger, model)
-            done += len(batch)
-            watch(Tick(done, total, "vectors", {"written": f"{written:,}"}))
-        if written:
-            store.finish()
-        ledger.finish(store.target, source.content_id, total)
-    return Tally(store.target, written, total - written)
-
-
-def target_of(settings: StoreSettings, layout: Layout) -> str:
-    """The name of the collection in the ledger, without opening the store."""
-    if settings.kind == "lancedb":
-        # Without the folder: the ledger lies beside it, and the workspace may be moved.
-        return f"lancedb:{settings.collection}"
-    return f"pinecone:{settings.host or settings.collection}/{settings.namespace}"
+        job = Job(settings, layout, source, store, ledger, patience, watch)
+        return _run(job, wish or Wish())
 
 
 def finished(settings: StoreSettings, layout: Layout) -> tuple[str, int] | None:
@@ -79,32 +89,78 @@ def finished(settings: StoreSettings, layout: Layout) -> tuple[str, int] | None:
     if gone or not layout.ledger.is_file():
         return None
     with open_ledger(layout.ledger) as ledger:
-        return ledger.finished(target_of(settings, layout))
+        whole = ledger.finished(name_of(settings))
+    return None if whole is None else (whole.vectors, whole.count)
 
 
-def _distrust(ledger: Ledger, store: Store) -> None:
-    """A store that holds less than it has acknowledged was emptied behind our back."""
-    noted = ledger.count(store.target)
-    if noted and store.count() < noted:
-        _log.warning("%s holds fewer vectors than it has acknowledged; sending all again", store.target)
-        ledger.forget(store.target)
+def _run(job: Job, wish: Wish) -> Tally:
+    if not wish.dry_run or job.ask(lambda: job.store.dim) is not None:
+        # A key that is not good, an index that is not there or of another width: all of that before any work.
+        job.ask(lambda: job.store.create(job.source.number("dim")))
+    held = job.ask(job.store.count)
+    whole = _is_whole(job, held)
+    found = Difference(Rejects(job.rejects), unchanged=job.total if whole else 0)
+    written = sent = 0
+    if not whole:
+        manifest.read_verified(job.layout.vectors, "vectors")
+        distrust(job, held)
+        found.doubted = job.ledger.doubted(job.target)
+        if wish.dry_run:
+            written = sum(len(rows) for rows in stale(job, found, empty=not held))
+        else:
+            written, sent = _send(job, found, empty=not held)
+    deleted = verified = 0
+    if wish.prune_stale:
+        deleted = sum(map(len, stale_ids(job))) if wish.dry_run else prune(job)
+    rejected = found.rejects.reasons.keys()
+    if not wish.dry_run:
+        if not rejected and (deleted or not whole):
+            now = job.ask(job.store.count)
+            job.ledger.finish(job.name, Whole(job.target, job.source.content_id, job.total, now))
+        verified = verify(job, wish.verify_share, besides=set(rejected)) if wish.verify_share else 0
+    return Tally(
+        job.target, written, found.unchanged, changed=min(found.changed, written), sent=sent, rejected=len(rejected),
+        deleted=deleted, verified=verified, rejects=job.rejects if rejected and not wish.dry_run else None,
+    )  # fmt: skip
 
 
-def _bring(batch: pa.RecordBatch, store: Store, ledger: Ledger, model: str) -> int:
-    ids, digests = batch.column("id").to_pylist(), batch.column("digest").to_pylist()
-    from_store = store.known(ids)
-    known = ledger.known(store.target, ids) if from_store is None else from_store
-    stale = [at for at, (id_, digest) in enumerate(zip(ids, digests, strict=True)) if known.get(id_) != digest]
-    if not stale:
-        return 0
-    vectors = matrix(batch)
-    finite = np.isfinite(vectors[stale]).all(axis=1) & vectors[stale].any(axis=1)
-    if not finite.all():
-        bad = ids[stale[int(np.flatnonzero(~finite)[0])]]
-        raise DataError(f"the vector of {bad} is zero or not finite", hint="run `embedctl embed generate` again")
-    metadata = batch.column("metadata")
-    rows = [Row(ids[at], vectors[at], digests[at], json.loads(metadata[at].as_py())) for at in stale]
-    store.write(rows, model=model)
-    if from_store is None:
-        ledger.acknowledge(store.target, [(row.id, row.digest) for row in rows])
-    return len(rows)
+def _is_whole(job: Job, held: int) -> bool:
+    """Whether the store holds all of these vectors, going by its count alone: one question, however many they are."""
+    noted = job.ledger.finished(job.name)
+    if noted is None or job.ledger.doubted(job.target):
+        return False
+    return noted == Whole(job.target, job.source.content_id, job.total, held)
+
+
+def _send(job: Job, found: Difference, *, empty: bool) -> tuple[int, int]:
+    """Send all that is stale; vectors that were acknowledged, and vectors in all requests."""
+    job.ledger.unfinish(job.name)
+    note_ids = not job.store_tells
+
+    def told() -> None:
+        done = found.unchanged + found.set_aside + sender.counts.settled
+        rejected = {"rejected": f"{len(found.rejects.reasons):,}"} if found.rejects.reasons else {}
+        job.watch(Tick(done, job.total, "vectors", {"written": f"{sender.counts.acknowledged:,}", **rejected}))
+
+    sender = Sender(
+        job.store, job.ledger, model=str(job.source.facts["model"]), note_ids=note_ids, rejects=found.rejects,
+        patience=job.patience, told=told,
+    )  # fmt: skip
+    try:
+        sender.send(_windows(job, found, told, empty=empty))
+    finally:
+        found.rejects.write()
+    # Also where nothing was left to send: an earlier run may have ended before its indexes were made.
+    job.ask(job.store.finish)
+    if not note_ids:
+        job.ledger.forget(job.target, sorted(found.doubted - found.rejects.reasons.keys()))
+    return sender.counts.acknowledged, sender.counts.sent
+
+
+def _windows(job: Job, found: Difference, told: Callable[[], None], *, empty: bool) -> Iterator[list[pa.RecordBatch]]:
+    limits = job.store.limits
+    most = min(job.settings.batch_size or limits.rows, limits.rows)
+    for rows in stale(job, found, empty=empty):
+        told()
+        if len(rows):
+            yield cut(rows, job.store.size(rows), most=most, most_bytes=limits.request_bytes)

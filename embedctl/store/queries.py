@@ -1,0 +1,89 @@
+"""Many questions from a file, and their answers to one."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedctl.artifacts.folder import sync
+from embedctl.errors import ConfigError, DataError, NotFoundError
+from embedctl.progress import Tick, Watch, unwatched
+from embedctl.store.search import Searcher
+
+# As many go through the model together.
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for. ``id`` is its own, or the number of its line."""
+
+    id: str
+    text: str
+
+
+def read_queries(file: Path) -> list[Query]:
+    """Lines of a .txt, or objects with ``text`` and perhaps ``id`` of a .jsonl; empty lines are none.
+
+    Raises ``DataError`` that names the line, ``NotFoundError`` without the file.
+    """
+    if file.suffix not in (".txt", ".jsonl"):
+        raise ConfigError(f"want a .txt or .jsonl file of queries, got {file}")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines() if file.suffix == ".txt" else _lines(file)
+    except FileNotFoundError:
+        raise NotFoundError(f"no file {file}") from None
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{file} is not UTF-8 ({fault.reason} at byte {fault.start})") from None
+    read = _plain if file.suffix == ".txt" else _object
+    found = [read(line, number, file) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise DataError(f"{file} holds no queries")
+    return found
+
+
+def answer_lines(searcher: Searcher, queries: Sequence[Query], *, watch: Watch = unwatched) -> Iterator[str]:
+    """A line of JSON per query, in their order: the query and its hits, best first."""
+    for first in range(0, len(queries), _BATCH):
+        some = queries[first : first + _BATCH]
+        for query, hits in zip(some, searcher.answers([query.text for query in some]), strict=True):
+            shown = [{"id": hit.id, "score": hit.score, "metadata": dict(hit.metadata)} for hit in hits]
+            yield json.dumps({"id": query.id, "text": query.text, "hits": shown}, ensure_ascii=False) + "\n"
+        watch(Tick(first + len(some), len(queries), "queries"))
+
+
+def write_lines(file: Path, lines: Iterable[str]) -> None:
+    """Write ``file`` line by line; it gets its name when all are in it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.writelines(lines)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync(file.parent)
+
+
+def _lines(file: Path) -> list[str]:
+    # Not splitlines: a JSON string may hold U+2028.
+    return file.read_text(encoding="utf-8").split("\n")
+
+
+def _plain(line: str, number: int, file: Path) -> Query:
+    return Query(str(number), line.strip())
+
+
+def _object(line: str, number: int, file: Path) -> Query:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        row = None
+    match row:
+        case {"text": str(text), **rest} if text.strip() and isinstance(rest.get("id", ""), str | int):
+            return Query(str(rest.get("id", number)), text)
+    raise DataError(f'{file}:{number}: want {{"id": str, "text": non-empty str}}, got {line.strip()[:60]}')

@@ -1,0 +1,315 @@
+"""PostgreSQL with pgvector, a real server: found is nearest, twice is once, and a batch is never there in part."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pytest
+from pydantic import SecretStr
+
+from embedctl.errors import AuthError, ConfigError, EmbedctlError, NotFoundError
+from embedctl.settings import StoreSettings
+from embedctl.store.pgvector import PgvectorStore
+from embedctl.store.protocol import Busy, Refused
+from tests.conftest import Run, options
+from tests.postgres import PASSWORD, Postgres
+from tests.test_store import stored
+
+Values = npt.NDArray[np.float32]
+
+
+def url(server: Postgres) -> str:
+    return server.url(database="tests")
+
+
+def opened(at: str, dim: int | None = None, **settings: object) -> PgvectorStore:
+    store = PgvectorStore(StoreSettings(kind="pgvector", **settings), SecretStr(at))
+    if dim is not None:
+        store.create(dim)
+    return store
+
+
+def clustered(count: int, dim: int = 16, seed: int = 0) -> Values:
+    """Points around 40 centres that are the same for every ``seed``: an index is no good for what has no structure."""
+    centres = np.random.default_rng(0).normal(size=(40, dim))
+    generator = np.random.default_rng(seed + 1)
+    found = centres[generator.integers(40, size=count)] + 0.3 * generator.normal(size=(count, dim))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def batch(values: Values, *, first: int = 0, **metadata: object) -> pa.RecordBatch:
+    numbers = range(first, first + len(values))
+    return pa.RecordBatch.from_pydict(
+        {
+            "id": [f"r{n}" for n in numbers],
+            "values": pa.array(list(values), pa.list_(pa.float32())),
+            "digest": [f"d{n}" for n in numbers],
+            "metadata": [json.dumps({"n": n, "parity": n % 2, **metadata}, ensure_ascii=False) for n in numbers],
+        }
+    )
+
+
+def nearest(values: Values, asked: Values, k: int) -> list[str]:
+    return [f"r{n}" for n in np.argsort(-(values @ asked), kind="stable")[:k]]
+
+
+@pytest.mark.parametrize("column", ["vector", "halfvec"])
+@pytest.mark.parametrize("index_from_rows", [0, 1], ids=["flat", "indexed"])
+def test_what_is_found_is_nearest(server: Postgres, column: str, index_from_rows: int):
+    values, asked = clustered(2000), clustered(30, seed=1)
+    store = opened(url(server), 16, column=column, index_from_rows=index_from_rows)
+    store.write(batch(values), model="m")
+    store.finish()
+
+    found = [[hit.id for hit in store.search(one, 10, model="m", where={})] for one in asked]
+
+    expected = [nearest(values, one, 10) for one in asked]
+    shared = np.mean([len({*a} & {*b}) / 10 for a, b in zip(found, expected, strict=True)])
+    assert shared == 1 if (column, index_from_rows) == ("vector", 0) else shared >= 0.98
+    for one, hit in ((one, store.search(one, 1, model="m", where={})[0]) for one in asked):
+        assert hit.score == pytest.approx(float(values[int(hit.id[1:])] @ one), abs=1e-3)
+
+
+def test_a_written_vector_comes_back_bit_by_bit(server: Postgres):
+    values = clustered(50)
+    whole, half = opened(url(server), 16), opened(url(server), 16, column="halfvec", collection="half")
+    for store in (whole, half):
+        store.write(batch(values), model="m")
+
+    ids = [f"r{n}" for n in range(50)]
+    assert all(np.array_equal(whole.fetch(ids)[id_], values[n]) for n, id_ in enumerate(ids))
+    assert all(np.array_equal(half.fetch(ids)[id_], values[n].astype(np.float16)) for n, id_ in enumerate(ids))
+
+
+def test_twice_is_once_and_what_changed_is_replaced(server: Postgres):
+    store = opened(url(server), 16)
+    store.write(batch(clustered(30)), model="m")
+    store.write(batch(clustered(30)), model="m")
+    store.write(batch(clustered(10, seed=5), text="new"), model="n")
+
+    assert store.count() == 30
+    assert store.known(["r1", "r29", "none"]) == {"r1": "d1", "r29": "d29"}
+    assert sorted(id_ for page in store.ids() for id_ in page) == sorted(f"r{n}" for n in range(30))
+    assert {hit.id for hit in store.search(clustered(1)[0], 50, model="n", where={})} == {f"r{n}" for n in range(10)}
+    store.delete(["r0", "none"])
+    assert store.count() == 29
+
+
+def test_a_filter_goes_first_so_that_k_are_found_where_there_are_k(server: Postgres):
+    values, asked = clustered(2000), clustered(1, seed=1)[0]
+    store = opened(url(server), 16, index_from_rows=1)
+    store.write(batch(values), model="m")
+    store.finish()
+
+    odd = store.search(asked, 10, model="m", where={"parity": [1]})
+    three = store.search(asked, 10, model="m", where={"n": [5, 7.0, 1999, 4000], "parity": [1]})
+
+    ranked = [id_ for id_ in nearest(values, asked, 2000) if int(id_[1:]) % 2]
+    assert [hit.id for hit in odd] == ranked[:10]
+    assert [hit.id for hit in three] == [id_ for id_ in ranked if id_ in ("r5", "r7", "r1999")]
+    assert store.search(asked, 10, model="other", where={}) == []
+
+
+@pytest.mark.parametrize("column", ["vector", "halfvec"])
+def test_the_command_brings_it_up_to_date_verifies_and_writes_nothing_twice(server: Postgres, run: Run, column: str):
+    stored()
+    words = options("store.kind=pgvector", f"store.column={column}")
+
+    first = json.loads(run(*words, "--json", "embed", "upsert", "--verify", "all").out)
+    second = json.loads(run(*words, "--json", "embed", "upsert").out)
+    other = "(SELECT embedding FROM main WHERE id = 'r2#0')"
+    server.run(
+        f"UPDATE main SET embedding = {other} WHERE id = 'r1#0'", "DELETE FROM main WHERE id = 'r3#0'", database="tests"
+    )
+    wrong = run(*words, "embed", "upsert", "--verify", "all")
+
+    assert first["written"] == first["verified"] > 50
+    assert (second["written"], second["unchanged"]) == (0, first["written"])
+    assert wrong.code == 4
+    assert "r1#0" in wrong.err
+    assert run(*words, "embed", "upsert", "--verify", "all").code == 0
+    assert opened(url(server)).count() == first["written"]
+
+
+WRITER = """
+import sys, numpy as np
+from tests.test_pgvector import batch, clustered, opened
+store = opened(sys.argv[1])
+for number in range(1000):
+    print(number, flush=True)
+    store.write(batch(clustered(200), first=200 * number, number=number), model="m")
+"""
+
+
+def test_killed_while_writing_leaves_whole_batches(server: Postgres):
+    store = opened(url(server), 16)
+    for chance in range(4):
+        store.delete([f"r{n}" for n in range(200_000)])
+        child = subprocess.Popen([sys.executable, "-c", WRITER, url(server)], stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        while int(child.stdout.readline()) < 3 + chance:
+            pass
+        time.sleep(0.002 * chance)
+        child.send_signal(signal.SIGKILL)
+        begun = max(int(line) for line in child.stdout.read().split() or ["0"])
+        child.wait()
+
+        rows = dict(server.run("SELECT metadata ->> 'number', count(*) FROM main GROUP BY 1", database="tests"))
+        assert set(rows.values()) == {200}
+        assert len(rows) >= max(3 + chance, begun)
+
+
+def test_a_lost_connection_may_pass_and_the_next_try_has_a_new_one(server: Postgres):
+    store = opened(url(server), 16)
+    server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'embedctl'")
+
+    with pytest.raises(Busy):
+        store.write(batch(clustered(5)), model="m")
+    store.write(batch(clustered(5)), model="m")
+
+    assert store.count() == 5
+
+
+def test_a_held_lock_and_a_full_server_may_pass(server: Postgres):
+    import psycopg
+
+    store = opened(f"{url(server)}&options=-c%20lock_timeout%3D50ms", 16)
+    with psycopg.connect(url(server)) as other:
+        other.execute("LOCK TABLE main")
+        with pytest.raises(Busy, match="lock timeout"):
+            store.write(batch(clustered(5)), model="m")
+    server.run("CREATE ROLE crowd LOGIN CONNECTION LIMIT 0")
+    with pytest.raises(Busy, match="too many connections"):
+        opened(server.url("crowd", database="tests")).count()
+
+
+@pytest.mark.parametrize("bad", ["\0", "\ud800", "lone \udfff"])
+def test_text_that_no_database_takes_is_refused_and_the_rest_is_taken(server: Postgres, bad: str):
+    store = opened(url(server), 16)
+    rows = batch(clustered(1))
+    hostile = rows.set_column(3, "metadata", pa.array([json.dumps({"text": bad})]))
+
+    with pytest.raises(Refused):
+        store.write(hostile, model="m")
+    store.write(rows, model="m")
+
+    assert store.count() == 1
+
+
+def test_numbers_too_large_for_half_precision_are_refused(server: Postgres):
+    store = opened(url(server), 16, column="halfvec")
+
+    with pytest.raises(Refused):
+        store.write(batch(clustered(3) * np.float32(1e6)), model="m")
+
+
+def test_a_refused_login_and_a_missing_database_say_so_without_the_password(server: Postgres):
+    wrong = server.url("locked", "wrong-canary", database="tests")
+    faults: list[tuple[str, type[Exception]]] = [
+        (wrong, AuthError),
+        (server.url("locked", database="tests"), AuthError),
+        (server.url("nobody-canary"), AuthError),
+        (server.url(database="nowhere"), NotFoundError),
+        ("postgresql://user:pass-canary@127.0.0.1:1/x", Busy),
+        ("postgresql+psycopg2://user:pass-canary@host/x", ConfigError),
+        ("host=127.0.0.1 port=nonsense password=pass-canary", ConfigError),
+        ("pass-canary", ConfigError),
+        ("  ", AuthError),
+    ]
+    for at, kind in faults:
+        with pytest.raises(kind) as caught:
+            opened(at).create(4)
+        told = f"{caught.value} {getattr(caught.value, 'hint', '')}"
+        assert "wrong-canary" not in told
+        assert "pass-canary" not in told
+
+
+def test_the_command_never_shows_the_password(server: Postgres, run: Run, monkeypatch: pytest.MonkeyPatch):
+    stored()
+    for user, password, code in (("locked", "wrong-canary", 7), ("locked", PASSWORD, 2)):
+        monkeypatch.setenv("DATABASE_URL", server.url(user, password, database="tests"))
+        for words in (["embed", "upsert"], ["embed", "search", "river"], ["doctor"], ["config", "show"]):
+            ran = run(*options("store.kind=pgvector"), "-v", *words)
+            if words[1:] == ["upsert"]:
+                assert ran.code == code
+                assert "Traceback" not in ran.err
+            assert password not in ran.out + ran.err
+    written = [path for path in Path("ws").rglob("*") if path.is_file()]
+    assert not any(b"canary" in path.read_bytes() for path in written)
+
+
+def test_a_server_without_the_extension_says_what_to_type(server: Postgres):
+    server.run(
+        "GRANT ALL ON DATABASE tests TO locked",
+        "REVOKE CREATE ON DATABASE tests FROM locked, PUBLIC",
+    )
+    may_not = server.url("locked", PASSWORD, database="tests")
+    server.run("CREATE SCHEMA fake", "CREATE TABLE fake.pg_available_extensions "
+               "(name text, installed_version text, default_version text)", database="tests")  # fmt: skip
+
+    with pytest.raises(ConfigError) as unprivileged:
+        opened(may_not, 4)
+    with pytest.raises(ConfigError) as missing:
+        opened(f"{url(server)}&options=-c%20search_path%3Dfake%2Cpg_catalog%2Cpublic", 4)
+    server.run("INSERT INTO fake.pg_available_extensions VALUES ('vector', '0.7.4', '0.8.0')", database="tests")
+    with pytest.raises(ConfigError) as old:
+        opened(f"{url(server)}&options=-c%20search_path%3Dfake%2Cpg_catalog%2Cpublic", 4)
+
+    assert "CREATE EXTENSION vector" in str(unprivileged.value.hint)
+    assert "postgresql-18-pgvector" in str(missing.value.hint)
+    assert "ALTER EXTENSION vector UPDATE" in str(old.value.hint)
+
+
+def test_a_table_of_somebody_else_and_one_of_another_width_are_left_alone(server: Postgres):
+    server.run("CREATE TABLE main (id int)", database="tests")
+
+    with pytest.raises(ConfigError, match="not made by embedctl"):
+        opened(url(server), 4)
+    opened(url(server), 4, collection="mine")
+    with pytest.raises(EmbedctlError, match=r"holds vector\(4\), these are vector\(5\)"):
+        opened(url(server), 5, collection="mine")
+    with pytest.raises(EmbedctlError, match=r"holds vector\(4\), these are halfvec\(4\)"):
+        opened(url(server), 4, collection="mine", column="halfvec")
+
+
+@pytest.mark.parametrize("name", ['a"; DROP TABLE main; --', "ünï code", "%s", "{table}"])
+def test_names_are_never_taken_for_sql(server: Postgres, name: str):
+    opened(url(server), 4).write(batch(clustered(3, dim=4)), model="m")
+    other = opened(url(server), 4, namespace=name)
+    other.write(batch(clustered(2, dim=4)), model="m")
+
+    assert (opened(url(server)).count(), other.count()) == (3, 2)
+    assert len(other.search(clustered(1, dim=4)[0], 5, model=name, where={})) == 0
+
+
+def test_indexes_are_made_once_and_used(server: Postgres):
+    store = opened(url(server), 16, index_from_rows=100)
+    store.write(batch(clustered(99)), model="m")
+    store.finish()
+    before = server.run("SELECT count(*) FROM pg_indexes WHERE tablename = 'main'", database="tests")
+    store.write(batch(clustered(2000)), model="m")
+    store.finish()
+    store.finish()
+
+    assert before == [(1,)]
+    kinds = server.run("SELECT indexdef FROM pg_indexes WHERE tablename = 'main'", database="tests")
+    assert len(kinds) == 4
+    assert sum("hnsw" in text for (text,) in kinds) == 1
+
+
+def test_the_connection_string_may_be_missing(run: Run):
+    stored()
+
+    ran = run(*options("store.kind=pgvector"), "embed", "upsert")
+
+    assert ran.code == 7
+    assert "DATABASE_URL is not set" in ran.err
+    assert "postgresql://USER:PASSWORD@HOST/DATABASE" in ran.err
+    assert os.environ.get("DATABASE_URL") is None
