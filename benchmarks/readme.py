@@ -4,7 +4,17 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks import batch_memory, demo, kills, scratch, tokenizing, training, validation_quality
+from benchmarks import (
+    batch_memory,
+    demo,
+    kills,
+    scratch,
+    searching,
+    tokenizing,
+    training,
+    upserting,
+    validation_quality,
+)
 
 README = Path(__file__).parent.parent / "README.md"
 SHOWN = {
@@ -15,6 +25,8 @@ SHOWN = {
     training.RESULT: training.tables,
     batch_memory.RESULT: batch_memory.table,
     scratch.RESULT: scratch.tables,
+    upserting.RESULT: upserting.tables,
+    searching.RESULT: searching.tables,
 }
 
 

@@ -43,8 +43,8 @@ FAULT_SETTINGS = ("store.kind=pinecone", "store.batch_size=50", "store.timeout_s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--faults", action="store_true", help="only faults and kills; else only speed")
-    parser.add_argument("--runs", type=int, default=7, help="of each share of faults")
-    parser.add_argument("--kills", type=int, default=5, help="in each run")
+    parser.add_argument("--runs", type=int, default=5, help="of each share of faults")
+    parser.add_argument("--kills", type=int, default=7, help="in each run")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument(
         "--kinds", nargs="*", default=["lancedb"], help="stores whose speed is measured: lancedb, pgvector"

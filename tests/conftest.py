@@ -93,7 +93,7 @@ def postgres() -> Iterator["Postgres"]:
 
 
 @pytest.fixture
-def server(postgres: "Postgres", monkeypatch: pytest.MonkeyPatch) -> "Postgres":
+def database(postgres: "Postgres", monkeypatch: pytest.MonkeyPatch) -> "Postgres":
     """The same with an empty database ``tests``, of which the environment tells."""
     postgres.run("DROP DATABASE IF EXISTS tests WITH (FORCE)", "CREATE DATABASE tests")
     monkeypatch.setenv("DATABASE_URL", postgres.url(database="tests"))

@@ -25,8 +25,8 @@ from tests.test_store import stored
 Values = npt.NDArray[np.float32]
 
 
-def url(server: Postgres) -> str:
-    return server.url(database="tests")
+def url(database: Postgres) -> str:
+    return database.url(database="tests")
 
 
 def opened(at: str, dim: int | None = None, **settings: object) -> PgvectorStore:
@@ -62,9 +62,9 @@ def nearest(values: Values, asked: Values, k: int) -> list[str]:
 
 @pytest.mark.parametrize("column", ["vector", "halfvec"])
 @pytest.mark.parametrize("index_from_rows", [0, 1], ids=["flat", "indexed"])
-def test_what_is_found_is_nearest(server: Postgres, column: str, index_from_rows: int):
+def test_what_is_found_is_nearest(database: Postgres, column: str, index_from_rows: int):
     values, asked = clustered(2000), clustered(30, seed=1)
-    store = opened(url(server), 16, column=column, index_from_rows=index_from_rows)
+    store = opened(url(database), 16, column=column, index_from_rows=index_from_rows)
     store.write(batch(values), model="m")
     store.finish()
 
@@ -77,9 +77,9 @@ def test_what_is_found_is_nearest(server: Postgres, column: str, index_from_rows
         assert hit.score == pytest.approx(float(values[int(hit.id[1:])] @ one), abs=1e-3)
 
 
-def test_a_written_vector_comes_back_bit_by_bit(server: Postgres):
+def test_a_written_vector_comes_back_bit_by_bit(database: Postgres):
     values = clustered(50)
-    whole, half = opened(url(server), 16), opened(url(server), 16, column="halfvec", collection="half")
+    whole, half = opened(url(database), 16), opened(url(database), 16, column="halfvec", collection="half")
     for store in (whole, half):
         store.write(batch(values), model="m")
 
@@ -88,8 +88,8 @@ def test_a_written_vector_comes_back_bit_by_bit(server: Postgres):
     assert all(np.array_equal(half.fetch(ids)[id_], values[n].astype(np.float16)) for n, id_ in enumerate(ids))
 
 
-def test_twice_is_once_and_what_changed_is_replaced(server: Postgres):
-    store = opened(url(server), 16)
+def test_twice_is_once_and_what_changed_is_replaced(database: Postgres):
+    store = opened(url(database), 16)
     store.write(batch(clustered(30)), model="m")
     store.write(batch(clustered(30)), model="m")
     store.write(batch(clustered(10, seed=5), text="new"), model="n")
@@ -102,9 +102,9 @@ def test_twice_is_once_and_what_changed_is_replaced(server: Postgres):
     assert store.count() == 29
 
 
-def test_a_filter_goes_first_so_that_k_are_found_where_there_are_k(server: Postgres):
+def test_a_filter_goes_first_so_that_k_are_found_where_there_are_k(database: Postgres):
     values, asked = clustered(2000), clustered(1, seed=1)[0]
-    store = opened(url(server), 16, index_from_rows=1)
+    store = opened(url(database), 16, index_from_rows=1)
     store.write(batch(values), model="m")
     store.finish()
 
@@ -118,14 +118,14 @@ def test_a_filter_goes_first_so_that_k_are_found_where_there_are_k(server: Postg
 
 
 @pytest.mark.parametrize("column", ["vector", "halfvec"])
-def test_the_command_brings_it_up_to_date_verifies_and_writes_nothing_twice(server: Postgres, run: Run, column: str):
+def test_the_command_brings_it_up_to_date_verifies_and_writes_nothing_twice(database: Postgres, run: Run, column: str):
     stored()
     words = options("store.kind=pgvector", f"store.column={column}")
 
     first = json.loads(run(*words, "--json", "embed", "upsert", "--verify", "all").out)
     second = json.loads(run(*words, "--json", "embed", "upsert").out)
     other = "(SELECT embedding FROM main WHERE id = 'r2#0')"
-    server.run(
+    database.run(
         f"UPDATE main SET embedding = {other} WHERE id = 'r1#0'", "DELETE FROM main WHERE id = 'r3#0'", database="tests"
     )
     wrong = run(*words, "embed", "upsert", "--verify", "all")
@@ -135,7 +135,7 @@ def test_the_command_brings_it_up_to_date_verifies_and_writes_nothing_twice(serv
     assert wrong.code == 4
     assert "r1#0" in wrong.err
     assert run(*words, "embed", "upsert", "--verify", "all").code == 0
-    assert opened(url(server)).count() == first["written"]
+    assert opened(url(database)).count() == first["written"]
 
 
 WRITER = """
@@ -148,11 +148,11 @@ for number in range(1000):
 """
 
 
-def test_killed_while_writing_leaves_whole_batches(server: Postgres):
-    store = opened(url(server), 16)
+def test_killed_while_writing_leaves_whole_batches(database: Postgres):
+    store = opened(url(database), 16)
     for chance in range(4):
         store.delete([f"r{n}" for n in range(200_000)])
-        child = subprocess.Popen([sys.executable, "-c", WRITER, url(server)], stdout=subprocess.PIPE)
+        child = subprocess.Popen([sys.executable, "-c", WRITER, url(database)], stdout=subprocess.PIPE)
         assert child.stdout is not None
         while int(child.stdout.readline()) < 3 + chance:
             pass
@@ -161,14 +161,14 @@ def test_killed_while_writing_leaves_whole_batches(server: Postgres):
         begun = max(int(line) for line in child.stdout.read().split() or ["0"])
         child.wait()
 
-        rows = dict(server.run("SELECT metadata ->> 'number', count(*) FROM main GROUP BY 1", database="tests"))
+        rows = dict(database.run("SELECT metadata ->> 'number', count(*) FROM main GROUP BY 1", database="tests"))
         assert set(rows.values()) == {200}
         assert len(rows) >= max(3 + chance, begun)
 
 
-def test_a_lost_connection_may_pass_and_the_next_try_has_a_new_one(server: Postgres):
-    store = opened(url(server), 16)
-    server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'embedctl'")
+def test_a_lost_connection_may_pass_and_the_next_try_has_a_new_one(database: Postgres):
+    store = opened(url(database), 16)
+    database.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'embedctl'")
 
     with pytest.raises(Busy):
         store.write(batch(clustered(5)), model="m")
@@ -177,22 +177,22 @@ def test_a_lost_connection_may_pass_and_the_next_try_has_a_new_one(server: Postg
     assert store.count() == 5
 
 
-def test_a_held_lock_and_a_full_server_may_pass(server: Postgres):
+def test_a_held_lock_and_a_full_server_may_pass(database: Postgres):
     import psycopg
 
-    store = opened(f"{url(server)}&options=-c%20lock_timeout%3D50ms", 16)
-    with psycopg.connect(url(server)) as other:
+    store = opened(f"{url(database)}&options=-c%20lock_timeout%3D50ms", 16)
+    with psycopg.connect(url(database)) as other:
         other.execute("LOCK TABLE main")
         with pytest.raises(Busy, match="lock timeout"):
             store.write(batch(clustered(5)), model="m")
-    server.run("CREATE ROLE crowd LOGIN CONNECTION LIMIT 0")
+    database.run("CREATE ROLE crowd LOGIN CONNECTION LIMIT 0")
     with pytest.raises(Busy, match="too many connections"):
-        opened(server.url("crowd", database="tests")).count()
+        opened(database.url("crowd", database="tests")).count()
 
 
 @pytest.mark.parametrize("bad", ["\0", "\ud800", "lone \udfff"])
-def test_text_that_no_database_takes_is_refused_and_the_rest_is_taken(server: Postgres, bad: str):
-    store = opened(url(server), 16)
+def test_text_that_no_database_takes_is_refused_and_the_rest_is_taken(database: Postgres, bad: str):
+    store = opened(url(database), 16)
     rows = batch(clustered(1))
     hostile = rows.set_column(3, "metadata", pa.array([json.dumps({"text": bad})]))
 
@@ -203,20 +203,20 @@ def test_text_that_no_database_takes_is_refused_and_the_rest_is_taken(server: Po
     assert store.count() == 1
 
 
-def test_numbers_too_large_for_half_precision_are_refused(server: Postgres):
-    store = opened(url(server), 16, column="halfvec")
+def test_numbers_too_large_for_half_precision_are_refused(database: Postgres):
+    store = opened(url(database), 16, column="halfvec")
 
     with pytest.raises(Refused):
         store.write(batch(clustered(3) * np.float32(1e6)), model="m")
 
 
-def test_a_refused_login_and_a_missing_database_say_so_without_the_password(server: Postgres):
-    wrong = server.url("locked", "wrong-canary", database="tests")
+def test_a_refused_login_and_a_missing_database_say_so_without_the_password(database: Postgres):
+    wrong = database.url("locked", "wrong-canary", database="tests")
     faults: list[tuple[str, type[Exception]]] = [
         (wrong, AuthError),
-        (server.url("locked", database="tests"), AuthError),
-        (server.url("nobody-canary"), AuthError),
-        (server.url(database="nowhere"), NotFoundError),
+        (database.url("locked", database="tests"), AuthError),
+        (database.url("nobody-canary"), AuthError),
+        (database.url(database="nowhere"), NotFoundError),
         ("postgresql://user:pass-canary@127.0.0.1:1/x", Busy),
         ("postgresql+psycopg2://user:pass-canary@host/x", ConfigError),
         ("host=127.0.0.1 port=nonsense password=pass-canary", ConfigError),
@@ -231,10 +231,10 @@ def test_a_refused_login_and_a_missing_database_say_so_without_the_password(serv
         assert "pass-canary" not in told
 
 
-def test_the_command_never_shows_the_password(server: Postgres, run: Run, monkeypatch: pytest.MonkeyPatch):
+def test_the_command_never_shows_the_password(database: Postgres, run: Run, monkeypatch: pytest.MonkeyPatch):
     stored()
     for user, password, code in (("locked", "wrong-canary", 7), ("locked", PASSWORD, 2)):
-        monkeypatch.setenv("DATABASE_URL", server.url(user, password, database="tests"))
+        monkeypatch.setenv("DATABASE_URL", database.url(user, password, database="tests"))
         for words in (["embed", "upsert"], ["embed", "search", "river"], ["doctor"], ["config", "show"]):
             ran = run(*options("store.kind=pgvector"), "-v", *words)
             if words[1:] == ["upsert"]:
@@ -245,61 +245,61 @@ def test_the_command_never_shows_the_password(server: Postgres, run: Run, monkey
     assert not any(b"canary" in path.read_bytes() for path in written)
 
 
-def test_a_server_without_the_extension_says_what_to_type(server: Postgres):
-    server.run(
+def test_a_server_without_the_extension_says_what_to_type(database: Postgres):
+    database.run(
         "GRANT ALL ON DATABASE tests TO locked",
         "REVOKE CREATE ON DATABASE tests FROM locked, PUBLIC",
     )
-    may_not = server.url("locked", PASSWORD, database="tests")
-    server.run("CREATE SCHEMA fake", "CREATE TABLE fake.pg_available_extensions "
+    may_not = database.url("locked", PASSWORD, database="tests")
+    database.run("CREATE SCHEMA fake", "CREATE TABLE fake.pg_available_extensions "
                "(name text, installed_version text, default_version text)", database="tests")  # fmt: skip
 
     with pytest.raises(ConfigError) as unprivileged:
         opened(may_not, 4)
     with pytest.raises(ConfigError) as missing:
-        opened(f"{url(server)}&options=-c%20search_path%3Dfake%2Cpg_catalog%2Cpublic", 4)
-    server.run("INSERT INTO fake.pg_available_extensions VALUES ('vector', '0.7.4', '0.8.0')", database="tests")
+        opened(f"{url(database)}&options=-c%20search_path%3Dfake%2Cpg_catalog%2Cpublic", 4)
+    database.run("INSERT INTO fake.pg_available_extensions VALUES ('vector', '0.7.4', '0.8.0')", database="tests")
     with pytest.raises(ConfigError) as old:
-        opened(f"{url(server)}&options=-c%20search_path%3Dfake%2Cpg_catalog%2Cpublic", 4)
+        opened(f"{url(database)}&options=-c%20search_path%3Dfake%2Cpg_catalog%2Cpublic", 4)
 
     assert "CREATE EXTENSION vector" in str(unprivileged.value.hint)
     assert "postgresql-18-pgvector" in str(missing.value.hint)
     assert "ALTER EXTENSION vector UPDATE" in str(old.value.hint)
 
 
-def test_a_table_of_somebody_else_and_one_of_another_width_are_left_alone(server: Postgres):
-    server.run("CREATE TABLE main (id int)", database="tests")
+def test_a_table_of_somebody_else_and_one_of_another_width_are_left_alone(database: Postgres):
+    database.run("CREATE TABLE main (id int)", database="tests")
 
     with pytest.raises(ConfigError, match="not made by embedctl"):
-        opened(url(server), 4)
-    opened(url(server), 4, collection="mine")
+        opened(url(database), 4)
+    opened(url(database), 4, collection="mine")
     with pytest.raises(EmbedctlError, match=r"holds vector\(4\), these are vector\(5\)"):
-        opened(url(server), 5, collection="mine")
+        opened(url(database), 5, collection="mine")
     with pytest.raises(EmbedctlError, match=r"holds vector\(4\), these are halfvec\(4\)"):
-        opened(url(server), 4, collection="mine", column="halfvec")
+        opened(url(database), 4, collection="mine", column="halfvec")
 
 
 @pytest.mark.parametrize("name", ['a"; DROP TABLE main; --', "ünï code", "%s", "{table}"])
-def test_names_are_never_taken_for_sql(server: Postgres, name: str):
-    opened(url(server), 4).write(batch(clustered(3, dim=4)), model="m")
-    other = opened(url(server), 4, namespace=name)
+def test_names_are_never_taken_for_sql(database: Postgres, name: str):
+    opened(url(database), 4).write(batch(clustered(3, dim=4)), model="m")
+    other = opened(url(database), 4, namespace=name)
     other.write(batch(clustered(2, dim=4)), model="m")
 
-    assert (opened(url(server)).count(), other.count()) == (3, 2)
+    assert (opened(url(database)).count(), other.count()) == (3, 2)
     assert len(other.search(clustered(1, dim=4)[0], 5, model=name, where={})) == 0
 
 
-def test_indexes_are_made_once_and_used(server: Postgres):
-    store = opened(url(server), 16, index_from_rows=100)
+def test_indexes_are_made_once_and_used(database: Postgres):
+    store = opened(url(database), 16, index_from_rows=100)
     store.write(batch(clustered(99)), model="m")
     store.finish()
-    before = server.run("SELECT count(*) FROM pg_indexes WHERE tablename = 'main'", database="tests")
+    before = database.run("SELECT count(*) FROM pg_indexes WHERE tablename = 'main'", database="tests")
     store.write(batch(clustered(2000)), model="m")
     store.finish()
     store.finish()
 
     assert before == [(1,)]
-    kinds = server.run("SELECT indexdef FROM pg_indexes WHERE tablename = 'main'", database="tests")
+    kinds = database.run("SELECT indexdef FROM pg_indexes WHERE tablename = 'main'", database="tests")
     assert len(kinds) == 4
     assert sum("hnsw" in text for (text,) in kinds) == 1
 

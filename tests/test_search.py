@@ -42,8 +42,8 @@ def make(request: pytest.FixtureRequest) -> Make:
         return store
 
     def postgres(dim: int, **settings: object) -> Store:
-        server: Postgres = request.getfixturevalue("server")
-        return opened(server.url(database="tests"), dim, **{"index_from_rows": 0, **settings})
+        database: Postgres = request.getfixturevalue("database")
+        return opened(database.url(database="tests"), dim, **{"index_from_rows": 0, **settings})
 
     return lance if request.param == "lancedb" else postgres
 
@@ -227,7 +227,7 @@ def test_fusion_is_the_sum_of_reciprocal_ranks():
 @pytest.mark.parametrize("kind", ["lancedb", "pgvector"])
 def test_hybrid_is_the_fusion_of_both_lists(kind: str, run: Run, request: pytest.FixtureRequest):
     if kind == "pgvector":
-        request.getfixturevalue("server")
+        request.getfixturevalue("database")
     stored(max_steps=20)
     words = options(f"store.kind={kind}")
     assert run(*words, "embed", "upsert").code == 0

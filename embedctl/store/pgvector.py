@@ -56,8 +56,8 @@ _INDEX_MEMORY_BYTES = 2**30
 # Up to so many rows that a filter lets through are compared one by one: exact, and as fast as an index.
 _EXACT_ROWS = 10_000
 # With its defaults (64 while building, 40 while searching) HNSW loses more than 2 % of the nearest of real vectors.
-_EF_CONSTRUCTION = 128
-_EF_SEARCH = 200
+_EF_CONSTRUCTION = 200
+_EF_SEARCH = 400
 _MOST_EF_SEARCH = 1000  # pgvector's own limit
 _IDS_PER_PAGE = 10_000
 
