@@ -219,7 +219,7 @@ def timed(folder: Path, url: str, *settings: str) -> float:
     return time.perf_counter() - began
 
 
-def speeds(folder: Path, kinds: list[str], rounds: int = 3) -> list[dict[str, Any]]:
+def speeds(folder: Path, kinds: list[str], rounds: int = 5) -> list[dict[str, Any]]:
     """Each store: the whole command, and what is left of it without the time that a run takes that does nothing."""
     rows = sum(len(one) for one in read_vectors(folder / "ws" / "vectors" / "main", 10_000))
     found = []

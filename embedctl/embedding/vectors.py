@@ -41,7 +41,7 @@ def schema(dtype: Dtype) -> pa.Schema:
 def read_vectors(folder: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The rows of a vectors artifact, in order, at most ``batch_rows`` at a time."""
     for part in sorted(folder.glob("part-*.parquet")):
-        yield from pq.ParquetFile(part).iter_batches(batch_size=batch_rows)
+        yield from pq.ParquetFile(part, memory_map=True).iter_batches(batch_size=batch_rows)
 
 
 def matrix(rows: pa.RecordBatch) -> Vectors:
