@@ -22,9 +22,10 @@ _IDS_PER_PAGE = 10_000
 
 
 class LanceStore:
-    """A table in a LanceDB folder. A write makes a version, whatever its size: so few and large ones."""
+    """A table in a LanceDB folder."""
 
-    limits = Limits(rows=50_000, request_bytes=None, metadata_bytes=None, id_characters=None, concurrency=1)
+    # Fewer rows make more versions; more leave less to read while a write is under way.
+    limits = Limits(rows=10_000, request_bytes=None, metadata_bytes=None, id_characters=None, concurrency=1)
 
     def __init__(self, folder: Path, settings: StoreSettings, target: str) -> None:
         self._folder = folder
