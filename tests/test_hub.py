@@ -85,13 +85,16 @@ def test_any_data_set_is_read_by_the_names_of_its_fields(fetch: Fetch, server: S
 TEXTS = [f"text {n}" for n in range(5)]
 
 
+LINES = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode()
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("train.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode()),
+        ("train.jsonl", LINES),
         ("train.csv", b"text\n" + "".join(f"{text}\n" for text in TEXTS).encode()),
         ("train.txt", "".join(f"{text}\n" for text in TEXTS).encode()),
-        ("train.jsonl.gz", gzip.compress("".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode())),
+        ("train.jsonl.gz", gzip.compress(LINES, mtime=0)),
     ],
 )
 def test_plain_builders_work(fetch: Fetch, server: Server, name: str, content: bytes) -> None:
