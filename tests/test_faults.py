@@ -37,11 +37,11 @@ GRAPHS = ("model export --format onnx", "model export --format torchscript")
 
 
 def artifacts(workspace: Path) -> dict[str, str]:
-    """The content of every file that is not a lock, a log or the ledger's own, nor of what is still growing."""
+    """The content of every file that is not a lock, a log, the ledger's or the cache's own, nor still growing."""
     return {
         str(path): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(workspace.rglob("*"))
-        if path.is_file() and not {".locks", "ledger"} & set(path.parts) and ".partial" not in str(path)
+        if path.is_file() and not {".locks", "ledger", "cache"} & set(path.parts) and ".partial" not in str(path)
     }
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from embedctl.checkpoint import beginning
 from embedctl.errors import ConfigError
 from embedctl.model.batch import FlatBatch
+from embedctl.model.budget import Budget
 from embedctl.model.encoder import Encoder, initialise
 from embedctl.model.encoding import encode
 from embedctl.model.objective import info_nce
@@ -108,7 +109,7 @@ def test_the_size_of_the_batch_changes_no_vector(lengths: list[int], batch_token
     encoder = lively()
     batch = [ids.numpy().astype(np.uint16) for ids in texts(lengths)]
 
-    some = encode(encoder, batch, dtype=torch.float32, batch_tokens=batch_tokens)
+    some = encode(encoder, batch, dtype=torch.float32, budget=Budget(torch.device("cpu"), batch_tokens))
 
     np.testing.assert_allclose(some, encode(encoder, batch, dtype=torch.float32), atol=2e-6)
     np.testing.assert_allclose(np.linalg.norm(some, axis=1), 1, atol=1e-6)

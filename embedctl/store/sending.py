@@ -147,7 +147,9 @@ class Sender:
             return
         done, _ = wait(self._under_way, timeout=pause or None, return_when=FIRST_COMPLETED)
         for future in done:
-            self._settle(self._under_way.pop(future), future)
+            # Forgotten last: a signal in between must not lose what has landed.
+            self._settle(self._under_way[future], future)
+            del self._under_way[future]
 
     def _settle(self, piece: Piece, answer: "Future[None]") -> None:
         try:
