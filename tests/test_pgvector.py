@@ -18,7 +18,7 @@ from embedctl.errors import AuthError, ConfigError, EmbedctlError, NotFoundError
 from embedctl.settings import StoreSettings
 from embedctl.store.pgvector import PgvectorStore
 from embedctl.store.protocol import Busy, Refused
-from tests.conftest import Run, options
+from tests.conftest import REPOSITORY, Run, options
 from tests.postgres import PASSWORD, Postgres
 from tests.test_store import stored
 
@@ -152,7 +152,8 @@ def test_killed_while_writing_leaves_whole_batches(database: Postgres):
     store = opened(url(database), 16)
     for chance in range(4):
         store.delete([f"r{n}" for n in range(200_000)])
-        child = subprocess.Popen([sys.executable, "-c", WRITER, url(database)], stdout=subprocess.PIPE)
+        program = [sys.executable, "-c", WRITER, url(database)]
+        child = subprocess.Popen(program, stdout=subprocess.PIPE, cwd=REPOSITORY)
         assert child.stdout is not None
         while int(child.stdout.readline()) < 3 + chance:
             pass

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from embedctl.embedding.vectors import matrix
-from tests.conftest import options, tiny
+from tests.conftest import REPOSITORY, options, tiny
 from tests.loopback_pinecone import KEY
 from tests.rows import random_batch, write_vectors
 
@@ -25,9 +25,8 @@ from tests.rows import random_batch, write_vectors
 @contextmanager
 def apart(*words: str) -> Iterator[str]:
     """The loopback Pinecone as a process of its own; its address."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.loopback_pinecone", *words], stdout=subprocess.PIPE, text=True
-    )
+    program = [sys.executable, "-m", "tests.loopback_pinecone", *words]
+    server = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
     assert server.stdout is not None
     try:
         yield server.stdout.readline().strip()
