@@ -59,8 +59,8 @@ def check(arguments: list[str]) -> None:
 def install(extra: str) -> None:
     """Make .venv hold the package and its dependencies; done once for each state of the files that decide it."""
     make_venv()
-    decisive = b"".join(path.read_bytes() for path in (ROOT / "pyproject.toml", CONSTRAINTS))
-    want = hashlib.sha256(decisive).hexdigest()
+    decisive = (ROOT / "pyproject.toml", CONSTRAINTS, ROOT / "embedctl" / "model" / "attention.c")
+    want = hashlib.sha256(b"".join(path.read_bytes() for path in decisive)).hexdigest()
     done = STAMP.read_text(encoding="utf-8") if STAMP.is_file() else ""
     if done in (f"{want} {extra}", f"{want} dev"):
         return

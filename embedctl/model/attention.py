@@ -1,8 +1,9 @@
 """Attention of each text to itself, over a flat run of many texts.
 
-On CUDA in half precision this is one kernel for all texts; elsewhere groups of texts of about equal length, few
-enough at a time for their scores to stay in the cache, with a backward pass of our own: twice as fast on a CPU as
-automatic differentiation of the whole batch, and as the fused kernel.
+On CUDA in half precision this is one kernel for all texts, and where attention.c was built one of our own for
+inference on a CPU in bfloat16; elsewhere groups of texts of about equal length, few enough at a time for their scores
+to stay in the cache, with a backward pass of our own: twice as fast on a CPU as automatic differentiation of the whole
+batch, and as the fused kernel.
 
 Shape suffixes: T tokens of all texts, D model width, H heads, d width of a head, n texts of a group, L its length.
 """
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
+from embedctl.model import native
 from embedctl.model.batch import FlatBatch, Group
 
 # Longer texts are taken a block of rows at a time, and their scores computed again in the backward pass.
@@ -30,6 +32,8 @@ def attend(qkv_T3D: Tensor, batch: FlatBatch, *, heads: int, window: int | None)
     """
     if _has_kernel(qkv_T3D, heads, window):
         return _varlen(qkv_T3D, batch, heads, window)
+    if native.can_attend(qkv_T3D, heads):
+        return native.attend(qkv_T3D, batch, heads=heads, window=window)
     mixed: Tensor = _Grouped.apply(qkv_T3D, batch.groups, heads, window)  # type: ignore[no-untyped-call]
     return mixed
 

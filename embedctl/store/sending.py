@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from embedctl.errors import DataError
+from embedctl.stopping import signals_held
 from embedctl.store.checking import Rejects
 from embedctl.store.ledger import Ledger, Payload
 from embedctl.store.protocol import Busy, Refused, Store
@@ -79,8 +80,13 @@ class Sender:
         """Send all pieces of all windows; raises ``RemoteError`` when the store keeps failing."""
         pool = ThreadPoolExecutor(self._store.limits.concurrency, thread_name_prefix="upsert")
         try:
-            while self._dispatch(windows, pool):
-                self._collect()
+            more = True
+            while more:
+                # A signal in between must not lose what is under way or has landed.
+                with signals_held():
+                    more = self._dispatch(windows, pool)
+                if more:
+                    self._collect()
         except BaseException:
             self._land()
             raise
@@ -146,10 +152,9 @@ class Sender:
             self._patience.sleep(pause or 0.0)
             return
         done, _ = wait(self._under_way, timeout=pause or None, return_when=FIRST_COMPLETED)
-        for future in done:
-            # Forgotten last: a signal in between must not lose what has landed.
-            self._settle(self._under_way[future], future)
-            del self._under_way[future]
+        with signals_held():
+            for future in done:
+                self._settle(self._under_way.pop(future), future)
 
     def _settle(self, piece: Piece, answer: "Future[None]") -> None:
         try:

@@ -19,6 +19,7 @@ from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.progress import Watch, unwatched
 from embedctl.ranks import Ranks, joined
 from embedctl.settings import Secrets, Settings, TrainingSettings
+from embedctl.stopping import Stop, between_steps
 from embedctl.template import config_text
 from embedctl.tokens.shards import TokenTable
 from embedctl.training import curves, loop, schedule, starting, state
@@ -31,7 +32,6 @@ from embedctl.training.optimizer import make_optimizers
 from embedctl.training.pairs import PairStream
 from embedctl.training.scale import LossScale
 from embedctl.training.state import Counters
-from embedctl.training.stopping import Stop, between_steps
 from embedctl.training.tracking import Tracking
 from embedctl.training.trainee import Trainee
 from embedctl.training.watching import Watcher

@@ -1,4 +1,4 @@
-"""Stopping between two steps, so that what is saved is whole."""
+"""Stopping between two steps, so that what is saved or noted is whole."""
 
 import signal
 import threading
@@ -35,3 +35,12 @@ def between_steps() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Let INT, TERM and HUP act after this block, if it ends well."""
+    with between_steps() as stop:
+        yield
+    if stop.number is not None:
+        signal.raise_signal(stop.number)
