@@ -1,5 +1,7 @@
 """Attention in C against the same with torch, in float32 and in bfloat16."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -43,6 +45,40 @@ def test_is_no_farther_from_float32_than_torch_is(heads: int, width: int, window
     assert ours.mean() <= theirs.mean()
 
 
+def pulled(attend: Callable[[Tensor], Tensor], qkv: Tensor) -> Tensor:
+    """The gradient of ``qkv`` where what was mixed of it is pulled at random."""
+    qkv = qkv.detach().requires_grad_()
+    mixed = attend(qkv)
+    mixed.backward(torch.randn(mixed.shape, generator=torch.Generator().manual_seed(1)).bfloat16().to(qkv.dtype))
+    assert qkv.grad is not None
+    return qkv.grad
+
+
+@pytest.mark.parametrize("window", [None, 0, 5, 64])
+@pytest.mark.parametrize(("heads", "width"), [(12, 32), (4, 64), (3, 96), (2, 128)])
+def test_gradients_are_no_farther_from_float32_than_those_of_torch_are(heads: int, width: int, window: int | None):
+    batch, qkv = batch_of(LENGTHS), drawn(LENGTHS, heads * width)
+
+    def torchs(qkv: Tensor) -> Tensor:
+        return attention._Grouped.apply(qkv, batch.groups, heads, window)
+
+    found = pulled(lambda qkv: native.attend(qkv, batch, heads=heads, window=window), qkv)
+
+    truth, theirs = pulled(torchs, qkv.float()), pulled(torchs, qkv)
+    for ours, plain, exact in zip(*(each.chunk(3, dim=1) for each in (found, theirs, truth)), strict=True):
+        assert (ours - exact).abs().max() <= 1.1 * (plain - exact).abs().max() + 1e-3
+        assert (ours - exact).abs().mean() <= (plain - exact).abs().mean() + 1e-5
+
+
+def both_ways(qkv: Tensor, lengths: list[int]) -> Tensor:
+    """What is mixed, beside the gradient of its squares."""
+    qkv = qkv.detach().requires_grad_()
+    mixed = native.attend(qkv, batch_of(lengths), heads=4, window=None)
+    mixed.backward(mixed.detach())
+    assert qkv.grad is not None
+    return torch.cat([mixed.detach(), qkv.grad], dim=1)
+
+
 def test_bits_depend_neither_on_threads_nor_on_other_texts():
     lengths = LENGTHS * 3
     qkv = drawn(lengths, 128)
@@ -53,11 +89,11 @@ def test_bits_depend_neither_on_threads_nor_on_other_texts():
         found = []
         for torch_threads in (1, 2, 5):
             torch.set_num_threads(torch_threads)
-            found.append(native.attend(qkv, batch_of(lengths), heads=4, window=None))
+            found.append(both_ways(qkv, lengths))
     finally:
         torch.set_num_threads(threads)
 
-    alone = [native.attend(piece, batch_of([len(piece)]), heads=4, window=None) for piece in pieces]
+    alone = [both_ways(piece, [len(piece)]) for piece in pieces]
     assert all(torch.equal(each, torch.cat(alone)) for each in found)
 
 
@@ -76,4 +112,3 @@ def test_what_it_cannot_do_is_left_to_torch():
     assert native.can_attend(qkv, 2)
     assert not native.can_attend(qkv, 4)  # heads of 16
     assert not native.can_attend(qkv.float(), 2)
-    assert not native.can_attend(qkv.requires_grad_(), 2)

@@ -52,7 +52,7 @@ def _attention() -> list["Check"]:
         return []
     if native.available():
         return [Check("attention", "ok", "in C")]
-    hint = "embedctl embeds a quarter faster with it: install a C compiler, then embedctl again"
+    hint = "embedctl embeds and trains a quarter faster with it: install a C compiler, then embedctl again"
     return [Check("attention", "warn", "by torch: the part in C was not built", hint)]
 
 

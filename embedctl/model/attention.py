@@ -1,9 +1,9 @@
 """Attention of each text to itself, over a flat run of many texts.
 
-On CUDA in half precision this is one kernel for all texts, and where attention.c was built one of our own for
-inference on a CPU in bfloat16; elsewhere groups of texts of about equal length, few enough at a time for their scores
-to stay in the cache, with a backward pass of our own: twice as fast on a CPU as automatic differentiation of the whole
-batch, and as the fused kernel.
+On CUDA in half precision this is one kernel for all texts, and on a CPU in bfloat16 one of our own where it was built
+(native.py); elsewhere groups of texts of about equal length, few enough at a time for their scores to stay in the
+cache, with a backward pass of our own: twice as fast on a CPU as automatic differentiation of the whole batch, and as
+the fused kernel.
 
 Shape suffixes: T tokens of all texts, D model width, H heads, d width of a head, n texts of a group, L its length.
 """

@@ -3,11 +3,27 @@
 import ctypes
 import importlib.util
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from embedctl.model.batch import FlatBatch
+
+
+class _Job(ctypes.Structure):
+    """As in attention.h."""
+
+    _fields_ = (
+        ("ends", ctypes.c_void_p),
+        ("texts", ctypes.c_int64),
+        ("longest", ctypes.c_int64),
+        ("heads", ctypes.c_int),
+        ("width", ctypes.c_int),
+        ("window", ctypes.c_int),
+        ("threads", ctypes.c_int),
+        ("next", ctypes.c_int64),
+    )
 
 
 def available() -> bool:
@@ -16,24 +32,49 @@ def available() -> bool:
 
 
 def can_attend(qkv_T3D: Tensor, heads: int) -> bool:
-    """Whether it takes this: bfloat16 on a CPU, heads of a multiple of 32, and no gradient is wanted."""
-    if qkv_T3D.device.type != "cpu" or qkv_T3D.dtype != torch.bfloat16 or qkv_T3D.shape[1] % (3 * heads * 32):
-        return False
-    return not (torch.is_grad_enabled() and qkv_T3D.requires_grad) and available()
+    """Whether it takes this: bfloat16 on a CPU, heads of a multiple of 32."""
+    here = qkv_T3D.device.type == "cpu" and qkv_T3D.dtype == torch.bfloat16
+    return here and not qkv_T3D.shape[1] % (3 * heads * 32) and available()
 
 
 def attend(qkv_T3D: Tensor, batch: FlatBatch, *, heads: int, window: int | None) -> Tensor:
     """As :func:`embedctl.model.attention.attend`; bits do not depend on the number of threads, nor on other texts."""
-    qkv_T3D = qkv_T3D.contiguous()
-    out_TD = qkv_T3D.new_empty(len(qkv_T3D), qkv_T3D.shape[1] // 3)
-    library = _library()
-    assert library is not None
-    where = (qkv_T3D.data_ptr(), out_TD.data_ptr(), batch.ends.data_ptr())
-    sides = -1 if window is None else window
-    texts = (len(batch.lengths), batch.longest, heads, out_TD.shape[1] // heads, sides)
-    if library.embedctl_attend(*where, *texts, torch.get_num_threads()):
+    mixed: Tensor = _Attention.apply(qkv_T3D, batch, heads, window)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+class _Attention(torch.autograd.Function):
+    """Keeps two numbers of each token and head for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv_T3D: Tensor, batch: FlatBatch, heads: int, window: int | None) -> Tensor:
+        qkv_T3D = qkv_T3D.contiguous()
+        mixed_TD = qkv_T3D.new_empty(len(qkv_T3D), qkv_T3D.shape[1] // 3)
+        sums = None
+        if ctx.needs_input_grad[0]:
+            sums = qkv_T3D.new_empty(len(qkv_T3D) * heads * 2, dtype=torch.float32)
+            ctx.save_for_backward(qkv_T3D, mixed_TD, sums)
+            ctx.batch, ctx.heads, ctx.window = batch, heads, window
+        _call("embedctl_attend", (qkv_T3D, mixed_TD, sums), batch, heads, mixed_TD.shape[1] // heads, window)
+        return mixed_TD
+
+    @staticmethod
+    def backward(ctx: Any, gradient_TD: Tensor) -> tuple[Tensor, None, None, None]:
+        qkv_T3D, mixed_TD, sums = ctx.saved_tensors
+        d_qkv_T3D = torch.empty_like(qkv_T3D)
+        tensors = (qkv_T3D, mixed_TD, sums, gradient_TD.contiguous(), d_qkv_T3D)
+        _call("embedctl_pull", tensors, ctx.batch, ctx.heads, mixed_TD.shape[1] // ctx.heads, ctx.window)
+        return d_qkv_T3D, None, None, None
+
+
+def _call(
+    name: str, tensors: tuple[Tensor | None, ...], batch: FlatBatch, heads: int, width: int, window: int | None
+) -> None:
+    ends, sides = batch.ends, -1 if window is None else window
+    job = _Job(ends.data_ptr(), len(batch.lengths), batch.longest, heads, width, sides, torch.get_num_threads(), 0)
+    places = [ctypes.c_void_p(None if each is None else each.data_ptr()) for each in tensors]
+    if getattr(_library(), name)(*places, ctypes.byref(job)):
         raise MemoryError
-    return out_TD
 
 
 @cache
@@ -46,6 +87,4 @@ def _library() -> ctypes.CDLL | None:
         library = ctypes.CDLL(found.origin)
     except OSError:
         return None
-    number, address, count = ctypes.c_int, ctypes.c_void_p, ctypes.c_int64
-    library.embedctl_attend.argtypes = [address] * 3 + [count] * 2 + [number] * 4
     return library if library.embedctl_can_attend() else None

@@ -1,0 +1,203 @@
+/* The backward pass of attention.c: probabilities are computed again from the scores, as in FlashAttention (Dao et al.
+   2022, arXiv:2205.14135), so that nothing of the size of a text squared is kept. */
+
+#include "attention.h"
+
+#ifdef FAST
+
+/* Of one thread.
+
+   keys, values:       (length, width) rows of the text
+   key_pairs:          the keys in pairs of neighbouring ones
+   d_keys, d_values:   (length, width) what all queries so far have given
+   queries, ups:       queries and the gradients of what they became, in lanes
+   query_pairs, up_pairs: the same in pairs of rows
+   d_scores:           (pairs of keys, 2, LANES)
+   mixed:              in lanes */
+typedef struct {
+    int32_t *keys, *values, *key_pairs, *queries, *ups, *query_pairs, *up_pairs, *d_scores, *mixed;
+    float *d_keys, *d_values;
+} Room;
+
+/* Of each query: what its scores are relative to, one over its sum, and the sum of gradient times output. */
+typedef struct {
+    __m512 shift[2], each[2], delta[2];
+} Queries;
+
+/* Adds to `many` rows of `total` the rows of queries, times the weights of each query for each of these rows. */
+INLINE void give(const int blocks, const int many, const int32_t weights[TOGETHER][LANES], const int32_t *rows,
+                 int width, float *total) {
+    for (int c = 0; c < width; c += 2 * LANES) {
+        __m512 sums[TOGETHER][2];
+        for (int t = 0; t < many; t++)
+            for (int half = 0; half < 2; half++)
+                sums[t][half] = _mm512_loadu_ps(total + t * width + c + half * LANES);
+        for (int pair = 0; pair < blocks * LANES / 2; pair++) {
+            __m512i one = _mm512_loadu_si512(rows + pair * width + c);
+            __m512i other = _mm512_loadu_si512(rows + pair * width + c + LANES);
+#pragma GCC unroll 8
+            for (int t = 0; t < many; t++) {
+                __m512i weight = _mm512_set1_epi32(weights[t][pair]);
+                sums[t][0] = product(sums[t][0], one, weight);
+                sums[t][1] = product(sums[t][1], other, weight);
+            }
+        }
+        for (int t = 0; t < many; t++)
+            for (int half = 0; half < 2; half++)
+                _mm512_storeu_ps(total + t * width + c + half * LANES, sums[t][half]);
+    }
+}
+
+/* Numbers of a block of queries for one key, in pairs of neighbouring queries. */
+INLINE void keep(__m512 numbers, int32_t *to) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(numbers));
+}
+
+/* What `many` keys get from the queries, and d_scores. */
+INLINE void pull_keys(const int blocks, const int many, Room room, int64_t key, int64_t first, int64_t query,
+                      const Job *job, const Queries *of) {
+    const int width = job->width;
+    const __m512 scale = scale_of(width);
+    const __m512 root = _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(_mm512_set1_ps((float)width)));
+    __m512 shares[TOGETHER][2], sums[TOGETHER][2];
+    int32_t weights[TOGETHER][LANES];
+
+    dots(blocks, many, room.keys, key, room.queries, width, shares);
+    hide(blocks, many, key, query, job->window, shares);
+    for (int t = 0; t < many; t++)
+        for (int b = 0; b < blocks; b++) {
+            __m512 power = power_of_two(_mm512_fmsub_ps(shares[t][b], scale, of->shift[b]));
+            shares[t][b] = _mm512_mul_ps(power, of->each[b]);
+            keep(shares[t][b], weights[t] + b * LANES / 2);
+        }
+    give(blocks, many, weights, room.up_pairs, width, room.d_values + key * width);
+
+    dots(blocks, many, room.values, key, room.ups, width, sums);
+    for (int t = 0; t < many; t++)
+        for (int b = 0; b < blocks; b++) {
+            __m512 change = _mm512_mul_ps(_mm512_sub_ps(sums[t][b], of->delta[b]), root);
+            sums[t][b] = _mm512_mul_ps(shares[t][b], change);
+            keep(sums[t][b], weights[t] + b * LANES / 2);
+        }
+    give(blocks, many, weights, room.query_pairs, width, room.d_keys + key * width);
+    for (int t = 0; t < many; t += 2)
+        for (int b = 0; b < blocks; b++) {
+            __m512 odd = t + 1 < many ? sums[t + 1][b] : _mm512_setzero_ps();
+            _mm512_storeu_si512(room.d_scores + (key + t - first + b) * LANES, pairs(sums[t][b], odd));
+        }
+}
+
+/* Where the rows of a head begin, and the numbers of the forward pass. */
+typedef struct {
+    const bf16 *qkv, *out, *gradient;
+    bf16 *d_qkv;
+    const float *sums;
+} Head;
+
+INLINE void pull_block(const int blocks, Head head, int64_t query, int64_t length, const Job *job, Room room) {
+    const int width = job->width;
+    const int64_t side = (int64_t)job->heads * width, left = length - query, many = blocks * LANES;
+    const bf16 *queries = head.qkv + query * 3 * side, *ups = head.gradient + query * side;
+    to_lanes(blocks, queries, 3 * side, left, width, room.queries);
+    to_lanes(blocks, ups, side, left, width, room.ups);
+    to_lanes(blocks, head.out + query * side, side, left, width, room.mixed);
+    pair_rows(queries, 3 * side, left, many, width, room.query_pairs);
+    pair_rows(ups, side, left, many, width, room.up_pairs);
+
+    Queries of;
+    for (int b = 0; b < blocks; b++) {
+        int64_t here = left - b * LANES;
+        __mmask16 there = here >= LANES ? 0xffff : (__mmask16)((1u << (here > 0 ? here : 0)) - 1);
+        of.shift[b] = _mm512_maskz_loadu_ps(there, head.sums + query + b * LANES);
+        of.each[b] = _mm512_maskz_loadu_ps(there, head.sums + length + query + b * LANES);
+        of.delta[b] = _mm512_setzero_ps();
+        for (int pair = 0; pair < width / 2; pair++) {
+            __m512i up = _mm512_loadu_si512(room.ups + (pair * 2 + b) * LANES);
+            of.delta[b] = product(of.delta[b], up, _mm512_loadu_si512(room.mixed + (pair * 2 + b) * LANES));
+        }
+    }
+
+    Sight sight = sight_of(blocks, query, length, job->window);
+    int64_t key = sight.first;
+    for (; key + TOGETHER <= sight.last; key += TOGETHER)
+        pull_keys(blocks, TOGETHER, room, key, sight.first, query, job, &of);
+    for (; key + 2 <= sight.last; key += 2)
+        pull_keys(blocks, 2, room, key, sight.first, query, job, &of);
+    if (key < sight.last)
+        pull_keys(blocks, 1, room, key, sight.first, query, job, &of);
+
+    const __m512 whole[2] = {_mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f)};
+    const int64_t count = (sight.last - sight.first + 1) / 2;
+    mix(blocks, room.d_scores, room.key_pairs + sight.first / 2 * width, count, width, whole, room.mixed);
+    from_lanes(blocks, room.mixed, head.d_qkv + query * 3 * side, 3 * side, left, width);
+}
+
+INLINE void write_rows(const float *from, int64_t length, int width, bf16 *to, int64_t stride) {
+    for (int64_t t = 0; t < length; t++)
+        for (int c = 0; c < width; c += 32) {
+            __m512 low = _mm512_loadu_ps(from + t * width + c), high = _mm512_loadu_ps(from + t * width + c + LANES);
+            _mm512_storeu_si512(to + t * stride + c, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+        }
+}
+
+FAST static void pull_head(Head head, int64_t length, const Job *job, Room room) {
+    const int width = job->width;
+    const int64_t side = (int64_t)job->heads * width, even = (length + 1) / 2 * 2;
+    copy_rows(head.qkv + side, 3 * side, length, width, room.keys);
+    copy_rows(head.qkv + 2 * side, 3 * side, length, width, room.values);
+    pair_rows(head.qkv + side, 3 * side, length, even, width, room.key_pairs);
+    for (int64_t i = 0; i < length * width; i++)
+        room.d_keys[i] = room.d_values[i] = 0.0f;
+    int64_t query = 0;
+    for (; query + LANES < length; query += 2 * LANES)
+        pull_block(2, head, query, length, job, room);
+    if (query < length)
+        pull_block(1, head, query, length, job, room);
+    write_rows(room.d_keys, length, width, head.d_qkv + side, 3 * side);
+    write_rows(room.d_values, length, width, head.d_qkv + 2 * side, 3 * side);
+}
+
+FAST static int pull_some(Head all, Job *job) {
+    const size_t width = (size_t)job->width, length = (size_t)((job->longest + 1) / 2 * 2), block = width * LANES;
+    void *whole;
+    Room room;
+    room.keys = aligned(length * (width / 2 * 3 + 2 * width + LANES) + 5 * block, &whole);
+    if (room.keys == NULL)
+        return -1;
+    room.values = room.keys + length * width / 2;
+    room.key_pairs = room.values + length * width / 2;
+    room.d_keys = (float *)(room.key_pairs + length * width / 2);
+    room.d_values = room.d_keys + length * width;
+    room.d_scores = (int32_t *)(room.d_values + length * width);
+    room.queries = room.d_scores + length * LANES;
+    room.ups = room.queries + block;
+    room.query_pairs = room.ups + block;
+    room.up_pairs = room.query_pairs + block;
+    room.mixed = room.up_pairs + block;
+    const int64_t side = (int64_t)width * job->heads;
+    Unit unit;
+    while (take(job, &unit)) {
+        int64_t column = unit.head * job->width, row = unit.begin * side + column;
+        Head head = {all.qkv + unit.begin * 3 * side + column, all.out + row, all.gradient + row,
+                     all.d_qkv + unit.begin * 3 * side + column,
+                     all.sums + 2 * (unit.begin * job->heads + unit.head * unit.length)};
+        pull_head(head, unit.length, job, room);
+    }
+    free(whole);
+    return 0;
+}
+
+/* The gradient of embedctl_attend's qkv, of the same shape, from its result's and what it left in `sums`. Returns 0,
+   or -1 if there is no memory. */
+int embedctl_pull(const bf16 *qkv, const bf16 *out, const float *sums, const bf16 *gradient, bf16 *d_qkv,
+                  const Job *what) {
+    const Head all = {qkv, out, gradient, d_qkv, sums};
+    int failed = 0;
+    Job job = *what;
+#pragma omp parallel num_threads(job.threads)
+    if (pull_some(all, &job))
+        __atomic_store_n(&failed, -1, __ATOMIC_RELAXED);
+    return failed;
+}
+
+#endif
