@@ -13,13 +13,14 @@ typedef struct {
     float *scores;
 } Room;
 
-/* Scores of `many` keys; the greatest so far is kept in `top`. */
-INLINE void score(const int blocks, const int many, Room room, int64_t key, int64_t first, int64_t query,
+/* Scores of eight keys; the greatest so far is kept in `top`. */
+INLINE void score(const int blocks, Room room, int64_t key, int64_t first, int64_t query, int64_t length,
                   const Job *job, __m512 *top) {
     __m512 sums[TOGETHER][2];
-    dots(blocks, many, room.keys, key, room.queries, job->width, sums);
-    hide(blocks, many, key, query, job->window, sums);
-    for (int t = 0; t < many; t++)
+    dots(blocks, room.keys, key, room.queries, job->width, sums);
+    if (job->window >= 0 || key + TOGETHER > length)
+        hide(blocks, key, query, length, job->window, sums);
+    for (int t = 0; t < TOGETHER; t++)
         for (int b = 0; b < blocks; b++) {
             top[b] = _mm512_max_ps(sums[t][b], top[b]);
             _mm512_storeu_ps(room.scores + ((key + t - first) * 2 + b) * LANES, sums[t][b]);
@@ -28,17 +29,16 @@ INLINE void score(const int blocks, const int many, Room room, int64_t key, int6
 
 /* exp((score - top) / sqrt(width)) of `count` scores, in pairs of keys; their sum. */
 INLINE __m512 share(const int b, Room room, int64_t count, __m512 scale, __m512 shift) {
-    __m512 total = _mm512_setzero_ps();
+    __m512 totals[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
     for (int64_t k = 0; k < count; k += 2) {
         const float *here = room.scores + (k * 2 + b) * LANES;
         __m512 even = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(here), scale, shift));
-        __m512 odd = _mm512_setzero_ps();
-        if (k + 1 < count)
-            odd = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(here + 2 * LANES), scale, shift));
-        total = _mm512_add_ps(total, _mm512_add_ps(even, odd));
+        __m512 odd = power_of_two(_mm512_fmsub_ps(_mm512_loadu_ps(here + 2 * LANES), scale, shift));
+        totals[0] = _mm512_add_ps(totals[0], even);
+        totals[1] = _mm512_add_ps(totals[1], odd);
         _mm512_storeu_si512(room.shares + (k + b) * LANES, pairs(even, odd));
     }
-    return total;
+    return _mm512_add_ps(totals[0], totals[1]);
 }
 
 /* The queries from `query` on, `blocks` times sixteen or as many as there are. */
@@ -49,11 +49,8 @@ INLINE void attend_block(const int blocks, const bf16 *queries, bf16 *out, float
 
     Sight sight = sight_of(blocks, query, length, job->window);
     __m512 top[2] = {_mm512_set1_ps(-__builtin_inff()), _mm512_set1_ps(-__builtin_inff())};
-    int64_t key = sight.first;
-    for (; key + TOGETHER <= sight.last; key += TOGETHER)
-        score(blocks, TOGETHER, room, key, sight.first, query, job, top);
-    for (; key < sight.last; key++)
-        score(blocks, 1, room, key, sight.first, query, job, top);
+    for (int64_t key = sight.first; key < sight.last; key += TOGETHER)
+        score(blocks, room, key, sight.first, query, length, job, top);
 
     const __m512 scale = scale_of((int)width);
     const int64_t count = sight.last - sight.first;
@@ -68,14 +65,14 @@ INLINE void attend_block(const int blocks, const bf16 *queries, bf16 *out, float
             _mm512_mask_storeu_ps(sums + length + query + b * LANES, there, each[b]);
         }
     }
-    mix(blocks, room.shares, room.values + sight.first / 2 * width, (count + 1) / 2, (int)width, each, room.mixed);
+    mix(blocks, room.shares, room.values + sight.first / 2 * width, count / 2, (int)width, each, room.mixed);
     from_lanes(blocks, room.mixed, out + query * side, side, left, (int)width);
 }
 
 FAST static void attend_head(const bf16 *qkv, bf16 *out, float *sums, int64_t length, const Job *job, Room room) {
     const int64_t width = job->width, side = job->heads * width;
     copy_rows(qkv + side, 3 * side, length, (int)width, room.keys);
-    pair_rows(qkv + 2 * side, 3 * side, length, (length + 1) / 2 * 2, (int)width, room.values);
+    pair_rows(qkv + 2 * side, 3 * side, length, padded(length), (int)width, room.values);
     int64_t query = 0;
     for (; query + LANES < length; query += 2 * LANES)
         attend_block(2, qkv, out, sums, query, length, job, room);
@@ -85,7 +82,7 @@ FAST static void attend_head(const bf16 *qkv, bf16 *out, float *sums, int64_t le
 
 /* Heads of texts as long as there are some. */
 FAST static int attend_some(const bf16 *qkv, bf16 *out, float *sums, Job *job) {
-    const size_t width = (size_t)job->width, length = (size_t)((job->longest + 1) / 2 * 2);
+    const size_t width = (size_t)job->width, length = (size_t)padded(job->longest);
     void *whole;
     Room room;
     room.keys = aligned(length * (width + 3 * LANES) + 2 * width * LANES, &whole);

@@ -1,6 +1,7 @@
 /* What both passes of attention are made of. A block is sixteen queries, a lane of a vector register each, and one or
-   two blocks are taken together; a pair is two neighbouring bfloat16 in one 32-bit lane, as VDPBF16PS multiplies them.
-   The width of a head is always a multiple of 32. */
+   two blocks are taken together, with eight keys at a time; the last of these may lie beyond the text, are zero and hidden.
+   A pair is two neighbouring bfloat16 in one 32-bit lane, as VDPBF16PS multiplies them. The width of a head is always a
+   multiple of 32. */
 
 #ifndef EMBEDCTL_ATTENTION_H
 #define EMBEDCTL_ATTENTION_H
@@ -108,11 +109,16 @@ INLINE void transpose(__m512i rows[LANES]) {
     }
 }
 
-/* Rows side by side. */
+/* How many rows there are with those beyond the text: whole eights. */
+INLINE int64_t padded(int64_t length) { return (length + TOGETHER - 1) & ~(int64_t)(TOGETHER - 1); }
+
+/* Rows side by side, padded with zeros. */
 INLINE void copy_rows(const bf16 *from, int64_t stride, int64_t length, int width, int32_t *to) {
-    for (int64_t t = 0; t < length; t++)
-        for (int c = 0; c < width; c += 32)
-            _mm512_storeu_si512(to + (t * width + c) / 2, _mm512_loadu_si512(from + t * stride + c));
+    for (int64_t t = 0; t < padded(length); t++)
+        for (int c = 0; c < width; c += 32) {
+            __m512i row = t < length ? _mm512_loadu_si512(from + t * stride + c) : _mm512_setzero_si512();
+            _mm512_storeu_si512(to + (t * width + c) / 2, row);
+        }
 }
 
 /* `many` rows, an even number, in pairs of two neighbouring ones; what is beyond `length` is zero. */
@@ -156,25 +162,25 @@ INLINE void from_lanes(const int blocks, const int32_t *from, bf16 *to, int64_t 
         }
 }
 
-/* The keys that the queries from `query` on see: from `first`, an even one so that pairs are whole, to before `last`. */
+/* The keys that the queries from `query` on see: whole eights from `first` to before `last`. */
 typedef struct {
     int64_t first, last;
 } Sight;
 
 INLINE Sight sight_of(const int blocks, int64_t query, int64_t length, int window) {
-    Sight sight = {0, length};
+    Sight sight = {0, padded(length)};
     if (window < 0)
         return sight;
     int64_t end = query + blocks * LANES + window;
-    sight.first = query > window ? (query - window) & ~(int64_t)1 : 0;
-    sight.last = end < length ? end : length;
+    sight.first = query > window ? (query - window) & ~(int64_t)(TOGETHER - 1) : 0;
+    sight.last = padded(end < length ? end : length);
     return sight;
 }
 
-/* Scores of `many` rows, from `row` on, with queries in lanes. */
-INLINE void dots(const int blocks, const int many, const int32_t *rows, int64_t row, const int32_t *queries, int width,
+/* Scores of eight rows, from `row` on, with queries in lanes. */
+INLINE void dots(const int blocks, const int32_t *rows, int64_t row, const int32_t *queries, int width,
                  __m512 sums[TOGETHER][2]) {
-    for (int t = 0; t < many; t++)
+    for (int t = 0; t < TOGETHER; t++)
         for (int b = 0; b < blocks; b++)
             sums[t][b] = _mm512_setzero_ps();
     rows += row * (width / 2);
@@ -183,7 +189,7 @@ INLINE void dots(const int blocks, const int many, const int32_t *rows, int64_t 
         for (int b = 0; b < blocks; b++)
             lanes[b] = _mm512_loadu_si512(queries + (pair * 2 + b) * LANES);
 #pragma GCC unroll 8
-        for (int t = 0; t < many; t++) {
+        for (int t = 0; t < TOGETHER; t++) {
             __m512i of_row = _mm512_set1_epi32(rows[t * (width / 2) + pair]);
             for (int b = 0; b < blocks; b++)
                 sums[t][b] = product(sums[t][b], lanes[b], of_row);
@@ -191,16 +197,21 @@ INLINE void dots(const int blocks, const int many, const int32_t *rows, int64_t 
     }
 }
 
-/* Scores of keys from `key` on that are out of a query's sight become -inf. */
-INLINE void hide(const int blocks, const int many, int64_t key, int64_t query, int window, __m512 sums[TOGETHER][2]) {
+/* Scores of keys from `key` on that are beyond the text or out of a query's sight become -inf. */
+INLINE void hide(const int blocks, int64_t key, int64_t query, int64_t length, int window, __m512 sums[TOGETHER][2]) {
+    const __m512 never = _mm512_set1_ps(-__builtin_inff());
+#pragma GCC unroll 8
+    for (int t = 0; t < TOGETHER; t++) /* an index that is not known beforehand would send all sums through memory */
+        for (int b = 0; b < blocks; b++)
+            sums[t][b] = key + t < length ? sums[t][b] : never;
     if (window < 0)
         return;
     const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    for (int t = 0; t < many; t++)
+    for (int t = 0; t < TOGETHER; t++)
         for (int b = 0; b < blocks; b++) {
             __m512i apart = _mm512_add_epi32(lanes, _mm512_set1_epi32((int)(query + b * LANES - key - t)));
             __mmask16 far = _mm512_cmpgt_epi32_mask(_mm512_abs_epi32(apart), _mm512_set1_epi32(window));
-            sums[t][b] = _mm512_mask_mov_ps(sums[t][b], far, _mm512_set1_ps(-__builtin_inff()));
+            sums[t][b] = _mm512_mask_mov_ps(sums[t][b], far, never);
         }
 }
 

@@ -24,25 +24,25 @@ typedef struct {
     __m512 shift[2], each[2], delta[2];
 } Queries;
 
-/* Adds to `many` rows of `total` the rows of queries, times the weights of each query for each of these rows. */
-INLINE void give(const int blocks, const int many, const int32_t weights[TOGETHER][LANES], const int32_t *rows,
+/* Adds to eight rows of `total` the rows of queries, times the weights of each query for each of these eight. */
+INLINE void give(const int blocks, const int32_t weights[TOGETHER][LANES], const int32_t *rows,
                  int width, float *total) {
     for (int c = 0; c < width; c += 2 * LANES) {
         __m512 sums[TOGETHER][2];
-        for (int t = 0; t < many; t++)
+        for (int t = 0; t < TOGETHER; t++)
             for (int half = 0; half < 2; half++)
                 sums[t][half] = _mm512_loadu_ps(total + t * width + c + half * LANES);
         for (int pair = 0; pair < blocks * LANES / 2; pair++) {
             __m512i one = _mm512_loadu_si512(rows + pair * width + c);
             __m512i other = _mm512_loadu_si512(rows + pair * width + c + LANES);
 #pragma GCC unroll 8
-            for (int t = 0; t < many; t++) {
+            for (int t = 0; t < TOGETHER; t++) {
                 __m512i weight = _mm512_set1_epi32(weights[t][pair]);
                 sums[t][0] = product(sums[t][0], one, weight);
                 sums[t][1] = product(sums[t][1], other, weight);
             }
         }
-        for (int t = 0; t < many; t++)
+        for (int t = 0; t < TOGETHER; t++)
             for (int half = 0; half < 2; half++)
                 _mm512_storeu_ps(total + t * width + c + half * LANES, sums[t][half]);
     }
@@ -53,8 +53,8 @@ INLINE void keep(__m512 numbers, int32_t *to) {
     _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(numbers));
 }
 
-/* What `many` keys get from the queries, and d_scores. */
-INLINE void pull_keys(const int blocks, const int many, Room room, int64_t key, int64_t first, int64_t query,
+/* What eight keys get from the queries, and d_scores. */
+INLINE void pull_keys(const int blocks, Room room, int64_t key, int64_t first, int64_t query, int64_t length,
                       const Job *job, const Queries *of) {
     const int width = job->width;
     const __m512 scale = scale_of(width);
@@ -62,29 +62,28 @@ INLINE void pull_keys(const int blocks, const int many, Room room, int64_t key, 
     __m512 shares[TOGETHER][2], sums[TOGETHER][2];
     int32_t weights[TOGETHER][LANES];
 
-    dots(blocks, many, room.keys, key, room.queries, width, shares);
-    hide(blocks, many, key, query, job->window, shares);
-    for (int t = 0; t < many; t++)
+    dots(blocks, room.keys, key, room.queries, width, shares);
+    if (job->window >= 0 || key + TOGETHER > length)
+        hide(blocks, key, query, length, job->window, shares);
+    for (int t = 0; t < TOGETHER; t++)
         for (int b = 0; b < blocks; b++) {
             __m512 power = power_of_two(_mm512_fmsub_ps(shares[t][b], scale, of->shift[b]));
             shares[t][b] = _mm512_mul_ps(power, of->each[b]);
             keep(shares[t][b], weights[t] + b * LANES / 2);
         }
-    give(blocks, many, weights, room.up_pairs, width, room.d_values + key * width);
+    give(blocks, weights, room.up_pairs, width, room.d_values + key * width);
 
-    dots(blocks, many, room.values, key, room.ups, width, sums);
-    for (int t = 0; t < many; t++)
+    dots(blocks, room.values, key, room.ups, width, sums);
+    for (int t = 0; t < TOGETHER; t++)
         for (int b = 0; b < blocks; b++) {
             __m512 change = _mm512_mul_ps(_mm512_sub_ps(sums[t][b], of->delta[b]), root);
             sums[t][b] = _mm512_mul_ps(shares[t][b], change);
             keep(sums[t][b], weights[t] + b * LANES / 2);
         }
-    give(blocks, many, weights, room.query_pairs, width, room.d_keys + key * width);
-    for (int t = 0; t < many; t += 2)
-        for (int b = 0; b < blocks; b++) {
-            __m512 odd = t + 1 < many ? sums[t + 1][b] : _mm512_setzero_ps();
-            _mm512_storeu_si512(room.d_scores + (key + t - first + b) * LANES, pairs(sums[t][b], odd));
-        }
+    give(blocks, weights, room.query_pairs, width, room.d_keys + key * width);
+    for (int t = 0; t < TOGETHER; t += 2)
+        for (int b = 0; b < blocks; b++)
+            _mm512_storeu_si512(room.d_scores + (key + t - first + b) * LANES, pairs(sums[t][b], sums[t + 1][b]));
 }
 
 /* Where the rows of a head begin, and the numbers of the forward pass. */
@@ -118,16 +117,11 @@ INLINE void pull_block(const int blocks, Head head, int64_t query, int64_t lengt
     }
 
     Sight sight = sight_of(blocks, query, length, job->window);
-    int64_t key = sight.first;
-    for (; key + TOGETHER <= sight.last; key += TOGETHER)
-        pull_keys(blocks, TOGETHER, room, key, sight.first, query, job, &of);
-    for (; key + 2 <= sight.last; key += 2)
-        pull_keys(blocks, 2, room, key, sight.first, query, job, &of);
-    if (key < sight.last)
-        pull_keys(blocks, 1, room, key, sight.first, query, job, &of);
+    for (int64_t key = sight.first; key < sight.last; key += TOGETHER)
+        pull_keys(blocks, room, key, sight.first, query, length, job, &of);
 
     const __m512 whole[2] = {_mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f)};
-    const int64_t count = (sight.last - sight.first + 1) / 2;
+    const int64_t count = (sight.last - sight.first) / 2;
     mix(blocks, room.d_scores, room.key_pairs + sight.first / 2 * width, count, width, whole, room.mixed);
     from_lanes(blocks, room.mixed, head.d_qkv + query * 3 * side, 3 * side, left, width);
 }
@@ -142,11 +136,11 @@ INLINE void write_rows(const float *from, int64_t length, int width, bf16 *to, i
 
 FAST static void pull_head(Head head, int64_t length, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, even = (length + 1) / 2 * 2;
+    const int64_t side = (int64_t)job->heads * width, rows = padded(length);
     copy_rows(head.qkv + side, 3 * side, length, width, room.keys);
     copy_rows(head.qkv + 2 * side, 3 * side, length, width, room.values);
-    pair_rows(head.qkv + side, 3 * side, length, even, width, room.key_pairs);
-    for (int64_t i = 0; i < length * width; i++)
+    pair_rows(head.qkv + side, 3 * side, length, rows, width, room.key_pairs);
+    for (int64_t i = 0; i < rows * width; i++)
         room.d_keys[i] = room.d_values[i] = 0.0f;
     int64_t query = 0;
     for (; query + LANES < length; query += 2 * LANES)
@@ -158,7 +152,7 @@ FAST static void pull_head(Head head, int64_t length, const Job *job, Room room)
 }
 
 FAST static int pull_some(Head all, Job *job) {
-    const size_t width = (size_t)job->width, length = (size_t)((job->longest + 1) / 2 * 2), block = width * LANES;
+    const size_t width = (size_t)job->width, length = (size_t)padded(job->longest), block = width * LANES;
     void *whole;
     Room room;
     room.keys = aligned(length * (width / 2 * 3 + 2 * width + LANES) + 5 * block, &whole);

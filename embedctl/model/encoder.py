@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from embedctl.model import native
 from embedctl.model.attention import angles, attend, rotate
 from embedctl.model.batch import FlatBatch
 from embedctl.model.packed import PackedLinear
@@ -36,8 +37,8 @@ class BertBlock(nn.Module):
 
     def forward(self, hidden_TD: Tensor, batch: FlatBatch, turns: Sequence[Angles]) -> Tensor:
         mixed_TD = attend(linear(self.qkv, hidden_TD), batch, heads=self.heads, window=None)
-        hidden_TD = norm(self.attention_norm, hidden_TD + linear(self.out, mixed_TD))
-        return norm(self.norm, hidden_TD + linear(self.down, linear(self.up, hidden_TD, gelu=True)))
+        hidden_TD = add_norm(self.attention_norm, hidden_TD, linear(self.out, mixed_TD))
+        return add_norm(self.norm, hidden_TD, linear(self.down, linear(self.up, hidden_TD, gelu=True)))
 
 
 class ModernBlock(nn.Module):
@@ -136,6 +137,11 @@ def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
     """The layer in the arithmetic of ``x``."""
     bias = None if layer.bias is None else layer.bias.to(x.dtype)
     return F.layer_norm(x, layer.normalized_shape, layer.weight.to(x.dtype), bias, layer.eps)
+
+
+def add_norm(layer: nn.LayerNorm, x: Tensor, added: Tensor) -> Tensor:
+    """The norm of the sum."""
+    return native.add_norm(layer, x, added) if native.can_add_norm(layer, x) else norm(layer, x + added)
 
 
 def initialise(shape: Shape, seed: int) -> Encoder:

@@ -1,4 +1,4 @@
-"""Attention on a CPU by attention.c, where that was built and the processor has AVX-512 BF16."""
+"""Attention and norms on a CPU in C, where that was built and the processor has AVX-512 BF16."""
 
 import ctypes
 import importlib.util
@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from embedctl.model.batch import FlatBatch
 
@@ -41,6 +41,28 @@ def attend(qkv_T3D: Tensor, batch: FlatBatch, *, heads: int, window: int | None)
     """As :func:`embedctl.model.attention.attend`; bits do not depend on the number of threads, nor on other texts."""
     mixed: Tensor = _Attention.apply(qkv_T3D, batch, heads, window)  # type: ignore[no-untyped-call]
     return mixed
+
+
+def can_add_norm(layer: nn.LayerNorm, x: Tensor) -> bool:
+    """Whether :func:`add_norm` takes this: inference in bfloat16 on a CPU, weights in float32."""
+    if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.bfloat16 or x.shape[-1] % 16:
+        return False
+    return layer.bias is not None and layer.weight.dtype == layer.bias.dtype == torch.float32 and available()
+
+
+def add_norm(layer: nn.LayerNorm, one_TD: Tensor, other_TD: Tensor) -> Tensor:
+    """The norm of the sum; nothing is rounded in between."""
+    one_TD, other_TD = one_TD.contiguous(), other_TD.contiguous()
+    normed_TD = torch.empty_like(one_TD)
+    places = [ctypes.c_void_p(each.data_ptr()) for each in (one_TD, other_TD, layer.weight, layer.bias)]
+    sizes = [ctypes.c_int64(size) for size in one_TD.shape]
+    library = _library()
+    assert library is not None
+    if library.embedctl_add_norm(
+        *places, ctypes.c_float(layer.eps), *sizes, torch.get_num_threads(), ctypes.c_void_p(normed_TD.data_ptr())
+    ):
+        raise MemoryError
+    return normed_TD
 
 
 class _Attention(torch.autograd.Function):
