@@ -125,7 +125,7 @@ def upsert(loaded: Loaded, watch: Watch) -> Tally:
 def standing_of_store(loaded: Loaded, vectors: Standing) -> StoreStanding:
     """Whether the store was last brought up to date with ``vectors``, and these are not stale themselves."""
     settings = loaded.settings.store
-    done = upserting.finished(settings, loaded.layout)
+    done = upserting.finished(settings, loaded.layout, loaded.secrets)
     if done is None:
         return StoreStanding("missing", "", 0)
     content, count = done

@@ -128,9 +128,11 @@ class TokensSettings(Section):
     algorithm: Literal["bpe", "wordpiece"] = Field("bpe", description="What to train; bpe is byte-level.")
     vocabulary_size: int = Field(16_384, ge=300, description="Upper limit of the trained vocabulary, in tokens.")
     lowercase: bool = Field(False, description="Fold case before tokenizing (trained tokenizers only).")
-    max_tokens: int = Field(256, ge=8, le=8192, description="Longest chunk, with its two special tokens.")
+    max_tokens: int = Field(256, ge=8, le=8192, description="Longest chunk, with its prompt and special tokens.")
     overlap_tokens: int = Field(32, ge=0, description="Tokens that neighbouring chunks of a record share.")
-    query_max_tokens: int = Field(64, ge=8, le=8192, description="Longer queries are cut, and counted.")
+    query_max_tokens: int = Field(
+        64, ge=8, le=8192, description="Longer queries, with their prompt, are cut and counted."
+    )
     query_prompt: str | None = Field(None, description="Put before each query; unset: that of model.init_from, if any.")
     passage_prompt: str | None = Field(None, description="The same for passages.")
 

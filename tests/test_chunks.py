@@ -243,3 +243,24 @@ def test_chunks_of_prose_begin_and_end_with_sentences(name: str):
     assert all(str(row["text"]).rstrip().endswith(".") for row in found)
     assert all(str(row["text"]).lstrip().startswith("Sentence") for row in found)
     assert all(a["end"] > b["start"] + 20 for a, b in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "overlap", "setting"), [(16, 0, "tokens.max_tokens"), (30, 14, "tokens.max_tokens")]
+)
+def test_a_prompt_that_leaves_little_room_is_refused_rather_than_cut_into_nothing(
+    max_tokens: int, overlap: int, setting: str
+):
+    prompt = "Represent this long passage of medical text for the retrieval of answers to questions: "
+
+    with pytest.raises(ConfigError, match=rf"{setting} = {max_tokens} leaves \d+ tokens to a text"):
+        rows("gpt2", [TEXT], max_tokens=max_tokens, overlap=overlap, prompt=prompt)
+
+
+def test_a_prompt_that_leaves_nothing_of_a_query_is_refused():
+    used = tokenizers_at_hand()["gpt2"]
+
+    with pytest.raises(ConfigError, match=r"tokens\.query_max_tokens = 8 leaves 0 tokens"):
+        frame_of(used, "What would you say of all these questions: ").room(
+            8, least=1, setting="tokens.query_max_tokens"
+        )

@@ -117,10 +117,14 @@ def test_a_filter_goes_first_so_that_k_are_found_where_there_are_k(database: Pos
     assert store.search(asked, 10, model="other", where={}) == []
 
 
-@pytest.mark.parametrize("column", ["vector", "halfvec"])
-def test_the_command_brings_it_up_to_date_verifies_and_writes_nothing_twice(database: Postgres, run: Run, column: str):
-    stored()
-    words = options("store.kind=pgvector", f"store.column={column}")
+@pytest.mark.parametrize(
+    ("column", "dtype"), [("vector", "float32"), ("halfvec", "float32"), ("vector", "int8"), ("halfvec", "float16")]
+)
+def test_the_command_brings_it_up_to_date_verifies_and_writes_nothing_twice(
+    database: Postgres, run: Run, column: str, dtype: str
+):
+    stored(f"embedding.dtype={dtype}")
+    words = options("store.kind=pgvector", f"store.column={column}", f"embedding.dtype={dtype}")
 
     first = json.loads(run(*words, "--json", "embed", "upsert", "--verify", "all").out)
     second = json.loads(run(*words, "--json", "embed", "upsert").out)
@@ -136,6 +140,25 @@ def test_the_command_brings_it_up_to_date_verifies_and_writes_nothing_twice(data
     assert "r1#0" in wrong.err
     assert run(*words, "embed", "upsert", "--verify", "all").code == 0
     assert opened(url(database)).count() == first["written"]
+
+
+def test_the_table_of_another_server_is_not_taken_for_this_one(
+    database: Postgres, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    stored()
+    words = options("store.kind=pgvector")
+
+    def state() -> str:
+        return str(json.loads(run(*words, "--json", "status").out)[-1]["state"])
+
+    assert run(*words, "embed", "upsert").code == 0
+    here = state()
+    monkeypatch.setenv("DATABASE_URL", url(database).replace("/tests", "/elsewhere"))
+    elsewhere = state()
+    monkeypatch.delenv("DATABASE_URL")
+
+    assert here == state() == "stale"  # the run of the test stopped training early
+    assert elsewhere == "missing"
 
 
 WRITER = """

@@ -95,8 +95,9 @@ def test_an_index_without_a_field_for_vectors_is_refused(server: LoopbackPinecon
         opened().create(4)
 
 
-def test_vectors_of_16_bits_are_stored_as_the_float32_that_they_are(server: LoopbackPinecone, run: Run):
-    loaded, words = embedded("embedding.dtype=float16")
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_smaller_vectors_are_stored_as_the_float32_that_they_are(server: LoopbackPinecone, run: Run, dtype: str):
+    loaded, words = embedded(f"embedding.dtype={dtype}")
 
     ran = run(*words, "embed", "upsert", "--verify", "all")
 

@@ -47,8 +47,9 @@ def in_store(loaded: Loaded) -> dict[str, np.ndarray]:
     return dict(zip(table.column("id").to_pylist(), values, strict=True))
 
 
-def test_the_store_holds_the_vectors_and_a_second_upsert_writes_nothing():
-    loaded = stored()
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_the_store_holds_the_vectors_and_a_second_upsert_writes_nothing(dtype: str):
+    loaded = stored(f"embedding.dtype={dtype}")
 
     first, second = bring(loaded), bring(loaded)
 

@@ -41,7 +41,9 @@ def schema(dtype: Dtype) -> pa.Schema:
 def read_vectors(folder: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The rows of a vectors artifact, in order, at most ``batch_rows`` at a time."""
     for part in sorted(folder.glob("part-*.parquet")):
-        yield from pq.ParquetFile(part, memory_map=True).iter_batches(batch_size=batch_rows)
+        # Not mapped: pages that were read would count as memory of the process.
+        with pq.ParquetFile(part) as rows:
+            yield from rows.iter_batches(batch_size=batch_rows)
 
 
 def matrix(rows: pa.RecordBatch) -> Vectors:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import lock
 from embedctl.artifacts.layout import Layout
+from embedctl.errors import AuthError, ConfigError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import Secrets, StoreSettings
 from embedctl.store.checking import Rejects
@@ -83,14 +84,29 @@ def upsert(
         return _run(job, wish or Wish())
 
 
-def finished(settings: StoreSettings, layout: Layout) -> tuple[str, int] | None:
-    """The ``content_id`` and count of the vectors that the store holds as a whole, as far as is noted here."""
+def finished(settings: StoreSettings, layout: Layout, secrets: Secrets) -> tuple[str, int] | None:
+    """The ``content_id`` and count of the vectors that the store holds as a whole, as far as is noted here.
+
+    Nothing is asked of the store; ``secrets`` say which PostgreSQL server is meant.
+    """
     gone = settings.kind == "lancedb" and not (layout.store / f"{settings.collection}.lance").is_dir()
     if gone or not layout.ledger.is_file():
         return None
     with open_ledger(layout.ledger) as ledger:
         whole = ledger.finished(name_of(settings))
-    return None if whole is None else (whole.vectors, whole.count)
+    if whole is None or _elsewhere(settings, layout, secrets, whole.target):
+        return None
+    return whole.vectors, whole.count
+
+
+def _elsewhere(settings: StoreSettings, layout: Layout, secrets: Secrets, target: str) -> bool:
+    """Whether what is noted of a table was on another server than the one that is meant now."""
+    if settings.kind != "pgvector":
+        return False  # the name in the ledger says all that can be known without asking
+    try:
+        return open_store(settings, layout, secrets).target != target
+    except (AuthError, ConfigError):
+        return False  # which server is meant is not said
 
 
 def _run(job: Job, wish: Wish) -> Tally:

@@ -92,7 +92,9 @@ class ChunkRows:
         return pa.table([columns[name] for name in self.layout.names], schema=self.layout)
 
     def _cuts(self, encoded: Encoded) -> Cuts:
-        size = self.settings.max_tokens - self.frame.count - len(self.frame.lead_ids)
+        overlap = self.settings.overlap_tokens
+        # As settings_of_text.py wants it of max_tokens: a chunk is more than what its neighbours share with it.
+        size = self.frame.room(self.settings.max_tokens, least=max(2 * overlap, 1), setting="tokens.max_tokens")
         kinds = np.zeros(len(encoded.ids), dtype=np.uint8)
         if (np.diff(encoded.offsets) > size).any():
             kinds = self.encoder.boundaries(encoded)
@@ -100,7 +102,7 @@ class ChunkRows:
             kinds,
             encoded.offsets,
             size=size,
-            overlap=self.settings.overlap_tokens,
+            overlap=overlap,
             cuttable=lambda token: boundaries.cuttable(encoded.data, encoded.starts, token),
         )
 
@@ -159,6 +161,7 @@ class ChunkRows:
             return queries, pa.nulls(len(queries), self.layout.field("query_ids").type)
         queries = pc.if_else(pc.equal(pc.binary_length(queries), 0), None, queries)
         texts: list[str] = queries.drop_null().to_pylist()
+        self.query_frame.room(self.settings.query_max_tokens, least=1, setting="tokens.query_max_tokens")
         encoded = self.encoder.encode([self.query_frame.prompt + text for text in texts])
         frame = self.query_frame.bare
         room = self.settings.query_max_tokens - frame.count

@@ -51,6 +51,17 @@ class Frame:
         """The special ids alone, for a text that has its prompt already."""
         return Frame(self.special, (), self.suffix)
 
+    def room(self, max_tokens: int, *, least: int, setting: str) -> int:
+        """How many of ``max_tokens`` are left to a text; ``ConfigError`` if fewer than ``least``."""
+        room = max_tokens - self.count - len(self.lead_ids)
+        if room < least:
+            raise ConfigError(
+                f"{setting} = {max_tokens} leaves {max(room, 0)} tokens to a text after the prompt {self.prompt!r} and "
+                f"the special tokens; {least} are needed",
+                hint=f"raise {setting}, or shorten the prompt",
+            )
+        return room
+
     def around(self, ids: Ids) -> Ids:
         """``ids`` of a text with those that stand before and after it."""
         return np.concatenate([self.prefix, ids, self.suffix]).astype(ids.dtype)

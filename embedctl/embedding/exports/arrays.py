@@ -1,6 +1,7 @@
 """One matrix in a file: npy, safetensors, and the weight of an embedding layer.
 
-The header is written first, then row after row: neither writing nor reading back holds the matrix.
+The header is written first, then row after row: neither writing nor reading back holds the matrix. Nothing of it
+stays mapped either: pages of a mapped file that were read count as memory of the process.
 """
 
 import json
@@ -29,13 +30,23 @@ def write_npy(folder: Path, source: Source) -> None:
 
 
 def read_npy(folder: Path, source: Source) -> Iterator[Block]:
-    # An empty array cannot be mapped.
-    array = np.load(folder / "vectors.npy", mmap_mode="r" if source.count else None, allow_pickle=False)
-    _refuse_shape(folder / "vectors.npy", array.shape, str(array.dtype), source)
-    ids = read_ids(folder / "ids.json")
-    for first in range(0, max(source.count, 1), BATCH_ROWS):
-        rows = np.asarray(array[first : first + BATCH_ROWS], dtype=np.float32)
-        yield Block(list(islice(ids, len(rows))), rows)
+    path, ids = folder / "vectors.npy", read_ids(folder / "ids.json")
+    with path.open("rb") as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ArtifactError(f"{path} is not of version 1.0")
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
+        _refuse_shape(path, shape, str(dtype), source)
+        if by_columns:
+            raise ArtifactError(f"{path} is kept by columns")
+        for first in range(0, source.count, BATCH_ROWS):
+            wanted = min(BATCH_ROWS, source.count - first) * source.dim
+            values = np.fromfile(stream, dtype, wanted)
+            if len(values) < wanted:
+                raise ArtifactError(f"{path} ends early")
+            rows = values.reshape(-1, source.dim).astype(np.float32, copy=False)
+            yield Block(list(islice(ids, len(rows))), rows)
+        if stream.read(1):
+            raise ArtifactError(f"{path} holds more than {source.count} vectors")
     _refuse_more(ids, folder)
 
 
@@ -86,9 +97,11 @@ def _read_tensor(path: Path, name: str, ids: Iterator[str], source: Source) -> I
         kept = tensors.get_slice(name)
         dtypes = {short: long for long, short in _SAFE_DTYPE.items()}
         _refuse_shape(path, tuple(kept.get_shape()), dtypes.get(kept.get_dtype(), kept.get_dtype()), source)
-        for first in range(0, source.count, BATCH_ROWS):
-            rows = kept[first : min(first + BATCH_ROWS, source.count)].astype(np.float32)
-            yield Block(list(islice(ids, len(rows))), rows)
+    for first in range(0, source.count, BATCH_ROWS):
+        # It maps the file; opened anew for each block, so that pages that were read do not stay in memory.
+        with safe_open(path, framework="numpy") as tensors:
+            rows = tensors.get_slice(name)[first : min(first + BATCH_ROWS, source.count)].astype(np.float32)
+        yield Block(list(islice(ids, len(rows))), rows)
     _refuse_more(ids, path)
 
 
