@@ -1,9 +1,10 @@
 """Embedding, against SentenceTransformer.encode on the same texts: python -m benchmarks.embedding DATA MODEL
 
-DATA holds medquad/; MODEL is the folder of a published model (all-MiniLM-L6-v2). The texts are its answers, cut into
-chunks of at most 256 tokens. On embedctl's side counts all that it takes from the texts to the committed artifact:
-`data tokenize` and `embed generate` without a cache, as the commands themselves measure it. On the other side counts
-`encode` alone, with the model loaded. Every side runs in a process of its own, in turn.
+DATA holds medquad/; MODEL is the folder of a published model (all-MiniLM-L6-v2). The texts are the paragraphs of its
+answers, each once, longer ones cut after 150 words so that nearly all fit into 256 tokens. On embedctl's side counts
+all that it takes from the texts to the committed artifact: `data tokenize` and `embed generate` without a cache, as the
+commands themselves measure it. On the other side counts `encode` alone, with the model loaded. Every side runs in a
+process of its own, in turn.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from benchmarks import encoders
 from benchmarks.machine import describe
 
 RESULT = Path(__file__).parent / "results" / "embedding.json"
+WORDS = 150
+KEPT = ("duplicate", "near_duplicate", "repetition", "too_short")
 # The others, and how many times as fast as they embedctl has to be. Their best setting: half precision, and of some
 # batch sizes the fastest on the first texts.
 SIDES = {
@@ -38,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--records", type=int, default=1700, help="answers; each is one or more passages")
+    parser.add_argument("--records", type=int, default=2000, help="answers whose paragraphs are the passages")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--memory", action="store_true", help="only the memory for 100,000 and 1,000,000 chunks")
     parser.add_argument("--theirs", choices=SIDES, help=argparse.SUPPRESS)
@@ -55,6 +58,7 @@ def main() -> None:
             RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
             print(result["memory_mib"])
             return
+        write_passages(options)
         for step in ("fetch", "validate", "tokenize"):
             embedctl(options, "data", step)
         result |= {**speed(options), **repeats(options), **cache(options)}
@@ -79,6 +83,8 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     mean = statistics.median(ours)
     return {
         "texts": len(ids),
+        "repeated": repeated(options),
+        "tokens_of_texts": lengths(options),
         "texts_per_second": round(len(ids) / mean, 1),
         "worst_cosine": round(float(cosines(mine, reference).min()), 5),
         "sides": {
@@ -93,11 +99,17 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def lengths(options: argparse.Namespace) -> list[int]:
+    """Tokens of the passages: a tenth has fewer, half, a tenth has more."""
+    from embedctl.tokens.shards import TokenTable
+
+    return [int(n) for n in np.percentile(TokenTable(options.folder / "ws/tokens/main").lengths, (10, 50, 90))]
+
+
 def repeats(options: argparse.Namespace) -> dict[str, Any]:
     """The same corpus with every text twice, against twice as long as once."""
     once = embedctl(options, "embed", "generate", "--no-cache", run="once")["measured"]["seconds"]
     twice = options.folder / "twice"
-    (options.folder / "doubled.jsonl").write_text("".join(doubled(options)), encoding="utf-8")
     for step in (("data", "fetch"), ("data", "validate"), ("data", "tokenize")):
         embedctl(options, *step, path=options.folder / "doubled.jsonl", workspace=twice)
     told = embedctl(options, "embed", "generate", "--no-cache", path=options.folder / "doubled.jsonl", workspace=twice)
@@ -136,8 +148,12 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
                 row = {"id": str(n), "question": f"what says {n}?", "answer": text}
                 stream.write(json.dumps(row) + "\n")
         small = ("model.layers=0", "model.dim=64", "model.init_from=", "embedding.model=")
-        free = [f"validation.actions.{name}=keep" for name in ("repetition", "too_short", "held_text_in_training")]
-        more = (*small, *free, "tokens.vocabulary_size=1000", "data.query_field=question")
+        more = (
+            *small,
+            "validation.actions.held_text_in_training=keep",
+            "tokens.vocabulary_size=1000",
+            "data.query_field=question",
+        )
         chosen: dict[str, Any] = {"path": path, "workspace": workspace, "more": more}
         for step in (("data", "fetch"), ("data", "validate"), ("data", "tokenize"), ("train", "--max-steps", "1")):
             embedctl(options, *step, **chosen)
@@ -147,12 +163,22 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
     return {"memory_mib": peaks}
 
 
-def doubled(options: argparse.Namespace) -> list[str]:
+def memory_told(result: dict[str, Any]) -> str:
+    (few, small), (many, large) = sorted((int(chunks), mib) for chunks, mib in result["memory_mib"].items())
+    return f"`embed generate` of {few:,} chunks holds {small} MiB at most, of {many:,} chunks {large} MiB (`--memory`)."
+
+
+def write_passages(options: argparse.Namespace) -> None:
+    """``passages.jsonl`` and, with each of them twice, ``doubled.jsonl``."""
     with gzip.open(options.data / "medquad/qa.jsonl.gz", "rt", encoding="utf-8") as stream:
-        rows = [json.loads(line) for line, _ in zip(stream, range(options.records), strict=False)]
-    return [
-        json.dumps({"id": f"{n}-{copy}", "answer": row["answer"]}) + "\n" for copy in "ab" for n, row in enumerate(rows)
-    ]
+        answers = [json.loads(line)["answer"] for line, _ in zip(stream, range(options.records), strict=False)]
+    paragraphs = [line.split() for answer in answers for line in answer.split("\n")]
+    pieces = (words[n : n + WORDS] for words in paragraphs for n in range(0, len(words), WORDS))
+    rows = [{"id": str(number), "answer": text} for number, text in enumerate(dict.fromkeys(map(" ".join, pieces)))]
+    again = [{**row, "id": f"{row['id']}-again"} for row in rows]
+    for name, some in (("passages", rows), ("doubled", rows + again)):
+        lines = "".join(json.dumps(row) + "\n" for row in some)
+        (options.folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
 
 
 def own_seconds(options: argparse.Namespace) -> float:
@@ -161,6 +187,14 @@ def own_seconds(options: argparse.Namespace) -> float:
     shutil.rmtree(options.folder / "ws/vectors", ignore_errors=True)
     steps = (("data", "tokenize"), ("embed", "generate", "--no-cache"))
     return sum(float(embedctl(options, *step)["measured"]["seconds"]) for step in steps)
+
+
+def repeated(options: argparse.Namespace) -> int:
+    """Passages that embedctl need not embed, since others are the same."""
+    from embedctl.tokens.shards import TokenTable
+
+    table = TokenTable(options.folder / "ws/tokens/main")
+    return len(table) - len(set(table.strings("text", list(range(len(table))))))
 
 
 def embedctl(
@@ -174,11 +208,10 @@ def embedctl(
 ) -> dict[str, Any]:
     """What the command says. ``peak``: the bytes of memory that it had at most are put there."""
     settings = (
-        f"data.path={(path or options.data / 'medquad/qa.jsonl.gz').absolute()}",
+        f"data.path={path or options.folder / 'passages.jsonl'}",
         "data.text_field=answer",
-        f"data.max_records={0 if path else options.records}",
         "data.held_percent=0",
-        *(f"validation.actions.{name}=keep" for name in ("duplicate", "near_duplicate")),
+        *(f"validation.actions.{name}=keep" for name in KEPT),
         f"model.init_from={options.model.absolute()}",
         f"embedding.model={options.model.absolute()}",
         "tokens.max_tokens=256",
@@ -225,7 +258,7 @@ def other(options: argparse.Namespace, side: str) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [
-        f"| {result['texts']:,} passages, all-MiniLM-L6-v2, 2 CPU cores | texts/s | embedctl is | worst cosine |",
+        f"| {result['texts']:,} passages, all-MiniLM-L6-v2, 2 CPU cores | passages/s | embedctl is | worst cosine |",
         "|---|--:|--:|--:|",
         f"| embedctl, from texts to the artifact | {result['texts_per_second']} | | {result['worst_cosine']} |",
     ]
@@ -237,9 +270,11 @@ def table(result: dict[str, Any]) -> str:
         [
             *lines,
             "",
-            f"With every text twice it takes {repeats['of_twice']:.0%} of twice the time. Filling the cache takes "
+            "A tenth of the passages has less than {} tokens, half less than {}, a tenth more than {}; {} are the "
+            "same as others.".format(*result["tokens_of_texts"], result["repeated"]),
+            f"With every one twice it takes {repeats['of_twice']:.0%} of twice the time. Filling the cache takes "
             f"{cache['filling_of_without']:.0%} of the time without, a run that finds everything in it "
-            f"{cache['found_of_without']:.0%}.",
+            f"{cache['found_of_without']:.0%}. {memory_told(result)}",
             "",
             f"Measured on {result['machine']['date']}: {machine}. Command: `{result['command']}`.",
         ]

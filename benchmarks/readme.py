@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks import (
     batch_memory,
     demo,
+    embedding,
     kills,
     scratch,
     searching,
@@ -25,6 +26,7 @@ SHOWN = {
     training.RESULT: training.tables,
     batch_memory.RESULT: batch_memory.table,
     scratch.RESULT: scratch.tables,
+    embedding.RESULT: embedding.table,
     upserting.RESULT: upserting.tables,
     searching.RESULT: searching.tables,
 }
