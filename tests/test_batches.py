@@ -11,7 +11,7 @@ from embedctl.settings import TrainingSettings
 from embedctl.tokens.shards import TokenTable
 from embedctl.training import gradients
 from embedctl.training.laying import Layer
-from embedctl.training.pairs import PairStream
+from embedctl.training.pairs import PairBatch, PairStream
 from embedctl.training.prefetch import prefetch
 from tests.conftest import prepare
 from tests.test_objectives import trainee_of
@@ -37,6 +37,18 @@ def test_a_chunked_batch_has_the_loss_and_gradients_of_the_plain_one(chunk_pairs
     assert plain.keys() == chunked.keys()
     for name, value in plain.items():
         torch.testing.assert_close(chunked[name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_chunks_take_their_share_of_short_and_long_texts():
+    texts = [np.arange(length) for length in (*range(4, 44), *range(50, 250, 5))]
+    batch = PairBatch(texts[:40], texts[40:], records=list(range(40)))
+
+    laid = Layer(torch.device("cpu"), Ranks()).lay(batch, 4)
+
+    sizes = [sum(len(piece.batch.ids_T) for piece in chunk) for chunk in laid.chunks]
+    assert len(sizes) == 10
+    assert sorted(laid.places) == list(range(80))
+    assert max(sizes) < 1.25 * np.mean(sizes)  # what a chunk holds sets the memory
 
 
 def test_the_order_of_batches_is_a_function_of_their_number():

@@ -71,11 +71,13 @@ class Layer:
             pieces = [[piece] for piece in flat_batches(own, device=self._device, tokens=chunk)]
             return Laid(batch, chunk, places, pieces, [len(piece.members) for (piece,) in pieces])
         pairs = len(batch.queries)
-        cut = _cut(own, len(own) if chunk >= pairs else max(1, chunk * len(texts) // pairs))
-        chunks = [flat_batches(some, device=self._device) for some in cut]
+        cut = _cut(places, len(own) if chunk >= pairs else max(1, chunk * len(texts) // pairs))
+        chunks = [flat_batches([texts[i] for i in some], device=self._device) for some in cut]
         same = sent(torch.from_numpy(batch.same()), self._device)
-        return Laid(batch, chunk, places, chunks, [len(some) for some in cut], same)
+        return Laid(batch, chunk, [i for some in cut for i in some], chunks, [len(some) for some in cut], same)
 
 
-def _cut(texts: Sequence[Ids], many: int) -> list[Sequence[Ids]]:
-    return [texts[first : first + many] for first in range(0, len(texts), many)]
+def _cut(places: Sequence[int], many: int) -> list[Sequence[int]]:
+    """At most ``many`` at a time. They come in order of length: each chunk takes its share of short and long texts."""
+    chunks = -(-len(places) // many)
+    return [places[first::chunks] for first in range(chunks)]
