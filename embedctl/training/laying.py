@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from embedctl.model.batch import sent
-from embedctl.model.encoding import Ids, Piece, flat_batches
+from embedctl.model.encoding import Piece, flat_batches
 from embedctl.ranks import Ranks
 from embedctl.training.masks import MaskBatch
 from embedctl.training.pairs import PairBatch
