@@ -92,7 +92,7 @@ class Screen:
     def _orders(self, texts: Sequence[str], encoded: Sequence[bytes]) -> Iterator[int]:
         for first, last in _pieces(texts):
             piece = encoded[first:last]
-            starts = list(accumulate((len(text) + len(_BETWEEN) for text in piece), initial=0))
+            starts = [0, *accumulate([len(text) + len(_BETWEEN) for text in piece])]
             yield from (first + number for number in _hits(self._order, _BETWEEN.join(piece), starts))
 
 
