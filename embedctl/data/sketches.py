@@ -3,12 +3,17 @@
 N texts, W words of all of them, P permutations.
 """
 
+import ctypes
 import hashlib
+import importlib.util
 import re
 import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +87,18 @@ def _plain(
     encoded = encoded if encoded is not None else [text.encode() for text in texts]
     lowered = [small if small.isascii() else _lowered(text, small) for text, small in zip(texts, encoded, strict=True)]
     # Between two texts stands a zero, between two words one space.
-    lower = np.frombuffer(_BETWEEN.join([b"", *lowered, b""]).translate(_LOWER), np.uint8)
+    joined = _BETWEEN.join([b"", *lowered, b""])
+    library = native()
+    if library is None:
+        return _plain_by_numpy(joined)
+    plain, bounds = np.empty(len(joined), np.uint8), np.empty(len(texts) + 1, np.int64)
+    size = library.embedctl_plain(joined, len(joined), _LOWER, _place(plain), _place(bounds))
+    return plain[:size], bounds
+
+
+def _plain_by_numpy(joined: bytes) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    # Marks part words as those of ASCII do.
+    lower = np.frombuffer(_MARKS.sub(b" ", joined).translate(_LOWER), np.uint8)
     kept = lower != ord(" ")
     kept[1:] |= kept[:-1]
     plain = lower[kept]
@@ -91,11 +107,7 @@ def _plain(
 
 def _lowered(text: str, encoded: bytes) -> bytes:
     # Where all that is not ASCII is of U+2000 to U+203F (quotation marks, dashes), no other letters are to be lowered.
-    marks = encoded.count(b"\xe2\x80")
-    if len(encoded) - len(text) != 2 * marks:
-        encoded = text.lower().encode()
-    # These marks part words as those of ASCII do.
-    return _MARKS.sub(b" ", encoded) if marks else encoded
+    return encoded if len(encoded) - len(text) == 2 * encoded.count(b"\xe2\x80") else text.lower().encode()
 
 
 def _digests(plain: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
@@ -109,19 +121,14 @@ def _signatures(plain: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]) -> 
     """(N, P): of the runs that begin with each word; the last ones would reach into the next text."""
     import rensa
 
-    starts = np.flatnonzero((plain[1:] > ord(" ")) & (plain[:-1] <= ord(" "))) + 1
-    first = np.searchsorted(starts, bounds[:-1])
-    counts = np.maximum(np.searchsorted(starts, bounds[1:] - RUN_BYTES, side="right") - first, 0)
-    counts[counts < LEAST_RUNS] = 0
-    rows = np.flatnonzero(counts)
-    signatures = np.zeros((len(counts), PERMUTATIONS), np.uint32)
+    hashes, ends = _runs(plain, bounds)
+    offsets = np.concatenate([np.zeros(1, np.uint64), ends])
+    rows = np.flatnonzero(offsets[1:] > offsets[:-1])
+    signatures = np.zeros((len(ends), PERMUTATIONS), np.uint32)
     if not len(rows):
         return signatures
-    offsets = np.concatenate([[0], np.cumsum(counts[rows])])
-    chosen = np.arange(offsets[-1]) + np.repeat(first[rows] - offsets[:-1], counts[rows])
-    hashes = _hashes(plain, starts[chosen])
     digests = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-        hashes, offsets.astype(np.uint64), PERMUTATIONS, _SEED
+        hashes, np.concatenate([offsets[:1], ends[rows]]), PERMUTATIONS, _SEED
     )
     packed = b"".join([_PACK(*row) for row in digests.to_rows()])
     signatures[rows] = np.frombuffer(packed, np.uint32).reshape(-1, PERMUTATIONS)
@@ -129,6 +136,32 @@ def _signatures(plain: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]) -> 
 
 
 _PACK = struct.Struct(f"={PERMUTATIONS}I").pack
+
+
+def _runs(
+    plain: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """(W,) a hash of each run of the texts that have enough of them; (N,) how many there are up to each text's end."""
+    library = native()
+    if library is None:
+        return _runs_by_numpy(plain, bounds)
+    hashes, ends = np.empty(len(plain) // 2 + 1, np.uint64), np.empty(len(bounds) - 1, np.uint64)
+    sizes = len(ends), LEAST_RUNS
+    library.embedctl_hashes(_place(plain), _place(bounds), *sizes, _place(hashes), _place(ends))
+    return hashes[: ends[-1] if len(ends) else 0], ends
+
+
+def _runs_by_numpy(
+    plain: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    starts = np.flatnonzero((plain[1:] > ord(" ")) & (plain[:-1] <= ord(" "))) + 1
+    first = np.searchsorted(starts, bounds[:-1])
+    counts = np.maximum(np.searchsorted(starts, bounds[1:] - RUN_BYTES, side="right") - first, 0)
+    counts[counts < LEAST_RUNS] = 0
+    ends = np.cumsum(counts)
+    chosen = np.arange(counts.sum()) + np.repeat(first - ends + counts, counts)
+    hashes = _hashes(plain, starts[chosen]) if len(chosen) else np.zeros(0, np.uint64)
+    return hashes, ends.astype(np.uint64)
 
 
 def _hashes(plain: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
@@ -144,3 +177,26 @@ def _hashes(plain: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> npt.
         mixed *= _MIXERS[0]
     mixed ^= mixed >> np.uint64(32)
     return mixed
+
+
+@cache
+def native() -> ctypes.CDLL | None:
+    """What sketches.c does, where it was built."""
+    found = importlib.util.find_spec("embedctl.data._sketches")
+    if found is None or found.origin is None or sys.byteorder != "little":
+        return None
+    try:
+        library = ctypes.CDLL(found.origin)
+    except OSError:
+        return None
+    place, number = ctypes.c_void_p, ctypes.c_int64
+    library.embedctl_plain.argtypes = (ctypes.c_char_p, number, ctypes.c_char_p, place, place)
+    library.embedctl_plain.restype = number
+    library.embedctl_hashes.argtypes = (place, place, number, number, place, place)
+    library.embedctl_hashes.restype = None
+    return library
+
+
+def _place(values: npt.NDArray[Any]) -> int:
+    """Where its numbers are, one after the other."""
+    return values.ctypes.data
