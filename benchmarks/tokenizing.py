@@ -54,7 +54,7 @@ def main() -> None:
         if options.memory:
             embedctl(folder, "data", "fetch")
             embedctl(folder, "data", "validate")
-            peak = peak_bytes(folder, *given(options.data, "tokenizers/gpt2"), "data", "tokenize")
+            peak = peak_bytes(folder, command(*given(options.data, "tokenizers/gpt2"), "data", "tokenize"))
             print(f"{size / 1e6:,.0f} MB of text: {peak / 2**20:,.0f} MiB at most, all processes together")
             return
         fetch, judge = (embedctl(folder, "data", step) for step in ("fetch", "validate"))
@@ -107,9 +107,9 @@ def embedctl(folder: Path, *words: str) -> float:
     return time.perf_counter() - began
 
 
-def peak_bytes(folder: Path, *words: str) -> int:
+def peak_bytes(folder: Path, words: list[str]) -> int:
     """The most memory that a command and its processes hold together, looked at every tenth of a second."""
-    process = subprocess.Popen(command(*words), cwd=folder, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
         peak = max(peak, resident(process.pid))

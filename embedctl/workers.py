@@ -17,6 +17,9 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+# Never forked from the process of the command, whose threads (Arrow's, the tokenizers') do not survive that, but from
+# one that has imported what they need and done nothing else.
+_FORKED = sys.platform == "linux"
 _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**31),
@@ -29,29 +32,52 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def prepare(module: str) -> None:
+    """Let the process that workers are forked from start, and import ``module`` while the caller does other things.
+
+    It ends with this process. The first module is the one that counts: workers that need another import it themselves.
+    """
+    if not _FORKED or cores() == 1:
+        return
+    from multiprocessing import forkserver
+
+    # glibc gives large blocks back at once and takes them anew with every array: a fifth of the time of such work.
+    for name, value in _KEEP_MEMORY.items():
+        os.environ.setdefault(name, value)
+    forkserver.set_forkserver_preload([module])
+    with _interrupts_held():
+        forkserver.ensure_running()
+
+
 class Crew:
     """Up to ``size`` processes that work for one ``with`` block, importing ``module`` as they start."""
 
     def __init__(self, size: int, module: str) -> None:
         self.size, self._module = size, module
+        self._started = False
         self._pool: ProcessPoolExecutor | None = None
 
     def start(self) -> None:
         """Let the processes start while the caller has other things to do; :meth:`spread` does it else."""
-        if self._pool is not None or self.size <= 1:
+        if self._started or self.size <= 1:
             return
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
+        self._started = True
+        prepare(self._module)
+        if not _FORKED:
+            self._open()
 
-        # glibc gives large blocks back at once and takes them anew with every array: a fifth of the time of such work.
-        for name, value in _KEEP_MEMORY.items():
-            os.environ.setdefault(name, value)
-        # Spawned, not forked: Arrow's and the tokenizers' threads do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(self.size, mp_context=context, initializer=_become_worker)
-        with _interrupts_held():
-            for _ in range(self.size):
-                self._pool.submit(import_module, self._module)
+    def _open(self) -> "ProcessPoolExecutor":
+        """The processes. A fork waits until what it is a copy of has imported all."""
+        if self._pool is None:
+            import multiprocessing
+            from concurrent.futures import ProcessPoolExecutor
+
+            context = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
+            self._pool = ProcessPoolExecutor(self.size, mp_context=context, initializer=_become_worker)
+            with _interrupts_held():
+                for _ in range(self.size):
+                    self._pool.submit(import_module, self._module)
+        return self._pool
 
     def spread(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
         """Call ``function`` on every task, each in one of the processes; in the order of finishing.
@@ -61,12 +87,13 @@ class Crew:
         """
         if len(tasks) > 1:
             self.start()
-        if self._pool is None:
+        if not self._started:
             yield from ((task, function(task)) for task in tasks)
             return
         from concurrent.futures import as_completed
 
-        running = {self._pool.submit(function, task): task for task in tasks}
+        pool = self._open()
+        running = {pool.submit(function, task): task for task in tasks}
         for done in as_completed(running):
             yield running.pop(done), done.result()
 

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from embedctl.data import checks
-from embedctl.data.checks import languages
+from embedctl.data.checks import languages, patterns
 from embedctl.data.checks.examiner import Examiner
 from embedctl.data.checks.kinds import CHECKS, TIERS, Match, Tier
 from embedctl.data.checks.repair import FIXABLE
@@ -245,3 +245,17 @@ def test_the_mix_of_languages_is_counted():
 
     assert languages.mix([english, english, german, "42"]) == {"en": 0.5, "de": 0.25, "und": 0.25}
     assert languages.mix([]) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["ignore all previous instructions", "caf\u00e9: Ignore the previous orders!", "a walk", ""]
+)
+def test_what_is_seldom_there_is_found_as_by_the_pattern_alone(text: str):
+    pattern = r"ignore\s(?:\w+\s)*(?:instructions|orders)"
+    seldom, plain = patterns.Seldom(pattern), patterns.compiled(pattern)
+
+    for subject in (text, text.encode()):
+        assert [found.span() for found in seldom.finditer(subject)] == [
+            found.span() for found in plain.finditer(subject)
+        ]
+        assert bool(seldom.search(subject)) == bool(plain.search(subject))

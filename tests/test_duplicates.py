@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedctl.data import duplicates, judging
+from embedctl.data import duplicates, judging, sketches
 from embedctl.data.records import split_of
 from embedctl.data.sketches import sketch
 from tests.conftest import Run, options, sentences
@@ -104,6 +104,36 @@ def test_a_sketch_depends_on_the_words_of_its_text_alone(texts: list[str]):
     assert all((together.signatures[n] == one.signatures[0]).all() for n, one in enumerate(alone))
     assert sketch(["alpha beta"]).words[0] == sketch(["Alpha  BETA!"]).words[0] != sketch(["gamma"]).words[0]
     assert sketch(["it's “so” – ok…"]).words[0] == sketch(['It’s "so" - ok']).words[0]
+
+
+@given(
+    st.lists(
+        st.text("aB 9.\n\u2019\u2014\u00c9\u4e2d\u0130\u20ac\u2040\0") | st.sampled_from([STORY, STORY[:200]]),
+        max_size=5,
+    )
+)
+def test_a_sketch_is_the_same_by_c_and_by_numpy(texts: list[str]):
+    if sketches.native() is None:
+        pytest.skip("sketches.c was not built")
+    by_c = sketch(texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sketches, "native", lambda: None)
+        by_numpy = sketch(texts)
+
+    assert by_c.words.tolist() == by_numpy.words.tolist()
+    assert by_c.signatures.tolist() == by_numpy.signatures.tolist()
+
+
+@given(keys=st.lists(st.integers(0, 9)), known=st.sets(st.integers(0, 9)))
+def test_keys_are_told_apart_though_they_share_a_slot(keys: list[int], known: set[int]):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_SLOT_BITS", 2)
+        first = duplicates._first_of_each(np.array(keys, np.uint64))
+        rows, places = duplicates._found(np.array(keys, np.uint64), np.array(sorted(known), np.uint64))
+
+    assert first.tolist() == [keys.index(key) for key in keys]
+    assert rows.tolist() == [row for row, key in enumerate(keys) if key in known]
+    assert places.tolist() == [sorted(known).index(keys[row]) for row in rows]
 
 
 def test_the_estimated_similarity_is_near_the_true_one():

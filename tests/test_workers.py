@@ -36,7 +36,7 @@ def test_a_failure_is_raised_and_leaves_no_process():
 
 def test_ctrl_c_is_left_to_the_parent():
     with Crew(2, "os") as crew:
-        crew.start()
+        [*crew.spread(abs, [1, 2])]
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGINT)
         done = dict(crew.spread(abs, [-1, -2, -3]))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from embedctl import workers
 from embedctl.cli import render, show
 from embedctl.cli.context import invocation, settings_of
 
@@ -55,11 +56,14 @@ def validate(
     ] = None,
 ) -> None:
     """Judge every record: encoding, hidden text, injections, secrets, copies; leaves report.json and report.html."""
+    loaded = settings_of(context)
+    if not loaded.layout.validation.exists():
+        # There will be work, for processes that can start while this one imports what it needs itself.
+        workers.prepare("embedctl.data.ready")
     from embedctl.data import validation
     from embedctl.settings import Severity
     from embedctl.tokens import published
 
-    loaded = settings_of(context)
     settings = loaded.settings.validation
     if fail_on is not None:
         known = ("never", *get_args(Severity))

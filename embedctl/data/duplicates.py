@@ -3,15 +3,19 @@
 N records, C copies among them, P permutations.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from embedctl.data.sketches import PERMUTATIONS, Sketches
+from embedctl.workers import cores
 
 Rows = npt.NDArray[np.int64]
+Found = TypeVar("Found")
 
 # From the gravest on.
 CHECKS = ("held_text_in_training", "duplicate", "near_duplicate")
@@ -22,6 +26,7 @@ _BLOCK_ROWS = 2**16
 # So many held records of one band a training record is compared with.
 _HELD_COMPARED = 8
 _MIXER = np.uint64(0x9E3779B97F4A7C15)
+_SLOT_BITS = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,8 @@ def copies(
     check, of, share = np.full(size, -1, np.int8), np.zeros(size, np.int64), np.ones(size)
     # Where held text is kept out of training, a held record stays and its copies there go: it is none of theirs.
     apart = held if CHECKS[_HELD] in wanted else np.zeros(size, dtype=bool)
-    kinds = _mixed(np.column_stack([queries, apart.astype(np.uint64)]))
-    first = _first_of_each(_mixed(np.column_stack([texts.words, kinds])))
+    kinds = _mixed(queries, apart.astype(np.uint64))
+    first = _first_of_each(_mixed(texts.words, kinds))
     found: list[tuple[int, _Pairs]] = []
     if CHECKS[_NEAR] in wanted:
         found.append((_NEAR, _near(texts.signatures, kinds, first == np.arange(size), similarity)))
@@ -128,13 +133,17 @@ def _near(
     """
     rows = np.flatnonzero(first & signatures.any(axis=1))
     of = np.arange(len(rows))
-    width = PERMUTATIONS // _BANDS
-    for band in range(_BANDS):
-        columns = signatures[rows, band * width : (band + 1) * width].astype(np.uint64)
-        earliest = _first_of_each(_mixed(np.column_stack([columns, kinds[rows]])))
-        earlier = np.flatnonzero(earliest < of)
-        enough = _shares(signatures, rows[earlier], rows[earliest[earlier]]) >= similarity
-        of[earlier[enough]] = earliest[earlier[enough]]
+
+    def alike(keys: npt.NDArray[np.uint64]) -> tuple[Rows, Rows]:
+        earliest = _first_of_each(_mixed(keys, kinds)[rows])
+        earlier = np.flatnonzero(earliest < np.arange(len(rows)))
+        return earlier, earliest[earlier]
+
+    for earlier, earliest in _of_each_band(signatures, alike):
+        sooner = earliest < of[earlier]
+        earlier, earliest = earlier[sooner], earliest[sooner]
+        enough = _shares(signatures, rows[earlier], rows[earliest]) >= similarity
+        of[earlier[enough]] = earliest[enough]
     copied = np.zeros(len(rows), dtype=bool)
     for row in np.flatnonzero(of < np.arange(len(rows))).tolist():
         copied[row] = not copied[of[row]]
@@ -151,24 +160,25 @@ def _leaks(signatures: npt.NDArray[np.uint32], held: npt.NDArray[np.bool_], simi
     rows = np.flatnonzero(signatures.any(axis=1))
     trained, asked = rows[~held[rows]], rows[held[rows]]
     of, share = np.full(len(trained), -1), np.zeros(len(trained))
-    width = PERMUTATIONS // _BANDS
-    for band in range(_BANDS if len(asked) else 0):
-        keys = _mixed(signatures[rows, band * width : (band + 1) * width])
-        theirs, ours = keys[held[rows]], keys[~held[rows]]
+
+    def alike(keys: npt.NDArray[np.uint64]) -> tuple[Rows, Rows, Rows, Rows]:
+        theirs = keys[asked]
         order = np.argsort(theirs, kind="stable")
         known, first, counts = np.unique(theirs[order], return_index=True, return_counts=True)
-        place = np.minimum(np.searchsorted(known, ours), len(known) - 1)
-        met = np.flatnonzero(known[place] == ours)
-        begin, end = first[place], first[place] + counts[place]
-        for turn in range(_HELD_COMPARED):
-            met = met[begin[met] + turn < end[met]]
-            partners = asked[order[begin[met] + turn]]
+        met, place = _found(keys[trained], known)
+        return met, order, first[place], first[place] + counts[place]
+
+    for met, order, at, end in _of_each_band(signatures, alike) if len(asked) else ():
+        for _ in range(_HELD_COMPARED):
+            partners = asked[order[at]]
             # Near copies meet in most bands; how alike these two are is known from the first of them.
             new = partners != of[met]
             some, partners = met[new], partners[new]
             found = _shares(signatures, trained[some], partners)
             better = found > share[some]
             of[some[better]], share[some[better]] = partners[better], found[better]
+            more = at + 1 < end
+            met, at, end = met[more], at[more] + 1, end[more]
     enough = share >= similarity
     return _Pairs(trained[enough], of[enough], share[enough])
 
@@ -177,24 +187,60 @@ def _equal_to_held(digests: npt.NDArray[np.uint64], held: npt.NDArray[np.bool_])
     """Training records with the same digest as a held one, each with the last of these."""
     held_rows = np.flatnonzero(held & (digests > 0))[::-1]
     known, places = np.unique(digests[held_rows], return_index=True)
-    rows = np.flatnonzero(~held & np.isin(digests, known))
-    of = held_rows[places[np.searchsorted(known, digests[rows])]]
+    rows, places_known = _found(digests, known)
+    trained = ~held[rows]
+    rows, of = rows[trained], held_rows[places[places_known[trained]]]
     return _Pairs(rows, of, np.ones(len(rows)))
 
 
-def _mixed(columns: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.uint64]:
-    """(N,) one number for each row of (N, K): the same for equal rows, for two others by chance once in 2**64."""
-    mixed = np.zeros(len(columns), np.uint64)
-    for column in columns.T:
-        mixed = (mixed ^ column) * _MIXER
+def _of_each_band(
+    signatures: npt.NDArray[np.uint32], look: Callable[[npt.NDArray[np.uint64]], Found]
+) -> Iterator[Found]:
+    """What ``look`` makes of each band in turn, of (N,) numbers that are equal for signatures with an equal band."""
+    columns = signatures.view(np.uint64).reshape(len(signatures), _BANDS, PERMUTATIONS // _BANDS // 2)
+    with ThreadPoolExecutor(cores()) as threads:
+        yield from threads.map(lambda band: look(_mixed(*columns[:, band].T)), range(_BANDS))
+
+
+def _mixed(*columns: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """(N,) one number for each row of (N,) columns: the same for equal rows, for two others by chance once in 2**64."""
+    mixed = columns[0] * _MIXER
+    for column in columns[1:]:
         mixed ^= mixed >> np.uint64(29)
+        mixed ^= column
+        mixed *= _MIXER
+    mixed ^= mixed >> np.uint64(29)
     return mixed
+
+
+def _slots(keys: npt.NDArray[np.uint64]) -> Rows:
+    """(N,) one of 2**_SLOT_BITS places for each key, the same for equal ones."""
+    return (keys * _MIXER >> np.uint64(64 - _SLOT_BITS)).view(np.int64)
 
 
 def _first_of_each(keys: npt.NDArray[np.uint64]) -> Rows:
     """(N,) the first row with the same key as each row."""
-    _, first, groups = np.unique(keys, return_index=True, return_inverse=True)
-    return first[groups].astype(np.int64)
+    first = np.arange(len(keys))
+    # Most keys are there once. Those that have a slot for themselves need not be sorted to see that.
+    slots = _slots(keys)
+    last = np.zeros(1 << _SLOT_BITS, np.int64)
+    last[slots] = first
+    shared = np.zeros(1 << _SLOT_BITS, dtype=bool)
+    shared[slots[last[slots] != first]] = True
+    rows = np.flatnonzero(shared[slots])
+    _, earliest, groups = np.unique(keys[rows], return_index=True, return_inverse=True)
+    first[rows] = rows[earliest[groups]]
+    return first
+
+
+def _found(keys: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> tuple[Rows, Rows]:
+    """Those of (N,) keys that are among the sorted ``known``: their rows, and for each its place there."""
+    taken = np.zeros(1 << _SLOT_BITS, dtype=bool)
+    taken[_slots(known)] = True
+    rows = np.flatnonzero(taken[_slots(keys)])
+    places = np.minimum(np.searchsorted(known, keys[rows]), max(len(known) - 1, 0))
+    equal = known[places] == keys[rows]
+    return rows[equal], places[equal]
 
 
 def _shares(signatures: npt.NDArray[np.uint32], rows: Rows, of: Rows) -> npt.NDArray[np.float64]:

@@ -39,7 +39,8 @@ FINDINGS = pa.schema(
 MENDED = pa.schema([pa.field("row", pa.int64(), nullable=False), ("text", pa.string()), ("query", pa.string())])
 
 SAMPLES = 5
-_BATCH_ROWS = 1024
+# So many that an automaton, once its states are in the cache, has something to do there.
+_BATCH_ROWS = 4096
 # To be raised when the checks find otherwise, or what a part leaves is laid out otherwise: old parts are judged anew.
 FORMAT = 1
 # Of the actions that the findings of a record ask for, the first of these is its verdict; what fails is flagged.

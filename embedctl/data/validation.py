@@ -13,7 +13,6 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import JsonValue
 
 from embedctl.artifacts import growing, manifest
@@ -31,7 +30,7 @@ from embedctl.data.judging import Tally
 from embedctl.data.opening import sha256
 from embedctl.data.page import page
 from embedctl.data.pairs import read_pairs
-from embedctl.data.records import split_of
+from embedctl.data.records import are_held
 from embedctl.data.report import FORMAT, Plan, build
 from embedctl.data.sample import Sample, sample_of
 from embedctl.data.sketches import PERMUTATIONS, Sketches, sketch
@@ -39,14 +38,14 @@ from embedctl.data.totals import Totals
 from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import Severity, ValidationSettings
-from embedctl.workers import spread
+from embedctl.workers import Crew, cores
 
 _log = logging.getLogger(__name__)
 
 REPORT = "report.json"
 PAGE = "report.html"
-
-_BLOCK_ROWS = 2**16
+# To be imported by the processes that judge, see :func:`embedctl.workers.prepare`.
+READY = "embedctl.data.ready"
 
 
 def validate(
@@ -75,10 +74,9 @@ def validate(
             growing.tidy(layout.validation)
             return found
         with growing_folder(layout.validation, identity) as folder:
-            shards, sample = _judge(settings, layout, corpus, folder, watch)
+            shards, held, sample = _judge(settings, layout, corpus, folder, held_percent, watch)
             ids = verdicts.ids_of(folder.path, shards)
             evaluated = _evaluated(similarity_file)
-            held = _held(ids, held_percent)
             copies = _copies(settings, folder.path, shards, held, [text for text, _ in evaluated])
             ids = pa.concat_arrays([ids, columns.words([where for _, where in evaluated]).cast(ids.type)])
             totals = Totals.of(corpus)
@@ -163,9 +161,17 @@ def _refuse_unfixable(settings: ValidationSettings) -> None:
 
 
 def _judge(
-    settings: ValidationSettings, layout: Layout, corpus: Manifest, folder: GrowingFolder, watch: Watch
-) -> tuple[list[Shard], Sample]:
-    """Findings of every part, of those that are new by as many processes as there are cores; and the sample."""
+    settings: ValidationSettings,
+    layout: Layout,
+    corpus: Manifest,
+    folder: GrowingFolder,
+    held_percent: float,
+    watch: Watch,
+) -> tuple[list[Shard], npt.NDArray[np.bool_], Sample]:
+    """Findings of every part, of those that are new by as many processes as there are cores; and the sample.
+
+    The array: (N,) whether each record of all parts is held out
+    """
     recipe = {**_within_parts(settings), "judging": judging.FORMAT}
     parts = parts_of(layout.corpus)
     ready: dict[str, Shard] = {}
@@ -178,20 +184,21 @@ def _judge(
         else:
             due.append(judging.Work(part.stem, key, part, folder.path, settings))
     total = corpus.number("records")
-    sizes = {part.stem: pq.read_metadata(part).num_rows for part in parts}
-    done = sum(sizes[name] for name in ready)
-    watch(Tick(done, total, "records"))
+    held = {name: _held(folder.path, shard, held_percent) for name, shard in ready.items()}
+    watch(Tick(sum(map(len, held.values())), total, "records"))
     sample: Sample | None = None
     # The sample takes long for its size: as the first task, it keeps no process waiting at the end.
     tasks: list[tuple[Path, ...] | judging.Work] = [tuple(parts), *due] if len(due) > 1 else [*due]
-    for _, made in spread(_carry_out, tasks):
-        if isinstance(made, Sample):
-            sample = made
-            continue
-        ready[made.name] = folder.commit(made)
-        done += sizes[made.name]
-        watch(Tick(done, total, "records"))
-    return [ready[name] for name in sorted(ready)], sample or sample_of(parts)
+    with Crew(min(cores(), len(tasks)), READY) as crew:
+        for _, made in crew.spread(_carry_out, tasks):
+            if isinstance(made, Sample):
+                sample = made
+                continue
+            ready[made.name] = folder.commit(made)
+            held[made.name] = _held(folder.path, made, held_percent)
+            watch(Tick(sum(map(len, held.values())), total, "records"))
+    together = np.concatenate([held[name] for name in sorted(held)]) if held else np.zeros(0, dtype=bool)
+    return [ready[name] for name in sorted(ready)], together, sample or sample_of(parts)
 
 
 def _carry_out(task: tuple[Path, ...] | judging.Work) -> Sample | Shard:
@@ -243,10 +250,7 @@ def _copies(
     return found.among(0, len(held))
 
 
-def _held(ids: pa.Array, held_percent: float) -> npt.NDArray[np.bool_]:
-    """(N,) whether each record is held out."""
-    held = np.zeros(len(ids), dtype=bool)
-    for at in range(0, len(ids) if held_percent else 0, _BLOCK_ROWS):
-        block = ids.slice(at, _BLOCK_ROWS).to_pylist()
-        held[at : at + len(block)] = [split_of(record, held_percent) == "held" for record in block]
-    return held
+def _held(folder: Path, shard: Shard, held_percent: float) -> npt.NDArray[np.bool_]:
+    """(N,) whether each record of one part is held out."""
+    ids = columns.read(verdicts.findings_of(folder, shard), ["id"]).column("id")
+    return are_held(ids.to_pylist(), held_percent) if held_percent else np.zeros(len(ids), dtype=bool)

@@ -49,11 +49,9 @@ class Examiner:
     def _of_size(self, texts: Sequence[str], encoded: Sequence[bytes]) -> dict[int, tuple[Match, ...]]:
         """What needs no screen: the length, and text that repeats itself."""
         least, most = self._settings.min_characters, self._settings.max_characters
-        found = {
-            number: self._of_length(text)
-            for number, text in enumerate(texts)
-            if not least <= len(text) <= most or not text or text.isspace()
-        }
+        sizes = zip(map(len, texts), map(str.isspace, texts), strict=True)
+        odd = [number for number, (size, blank) in enumerate(sizes) if blank or not size or not least <= size <= most]
+        found = {number: self._of_length(texts[number]) for number in odd}
         for number in repetition.suspects(texts, encoded):
             repeated = _limited(repetition.examine(texts[number]))
             found[number] = (*found.get(number, ()), *repeated)

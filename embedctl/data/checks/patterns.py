@@ -13,6 +13,24 @@ def compiled(pattern: str) -> Any:
     return re2.compile(f"(?i){pattern}", _options())
 
 
+class Seldom:
+    """A pattern that few of the texts hold in which it is looked for.
+
+    Whether it is there at all is told by an automaton that minds no places, and so has far fewer states.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self._there, self._pattern = compiled_set([pattern]), compiled(pattern)
+
+    def search(self, text: str | bytes) -> Any:
+        """As of a compiled pattern."""
+        return self._pattern.search(text) if self._there.Match(text) else None
+
+    def finditer(self, text: str | bytes) -> Iterator[Any]:
+        """As of a compiled pattern."""
+        return self._pattern.finditer(text) if self._there.Match(text) else iter(())
+
+
 def compiled_set(patterns: Sequence[str]) -> Any:
     """All patterns as one, whose ``Match`` says which of them are found in a text, in one pass over it."""
     together = re2.Set.SearchSet(_options())

@@ -2,7 +2,9 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import accumulate
+from typing import Any
 
 from embedctl.data.checks import (
     commands,
@@ -52,15 +54,20 @@ def screens() -> dict[str, str]:
     }
 
 
+@cache
+def automata() -> tuple[Any, tuple[str, ...], Any]:
+    """One that searches for orders, and one that tells which of the named kinds there are."""
+    patterns = {name: f"(?m){pattern}" for name, pattern in screens().items()}
+    # The many words of the orders do not share an automaton well with the rest.
+    order = compiled(patterns.pop(_ORDER))
+    return order, tuple(patterns), compiled_set(list(patterns.values()))
+
+
 class Screen:
     """Runs over many texts as one buffer or in one call each, so that short texts cost little more than long ones."""
 
     def __init__(self) -> None:
-        patterns = {name: f"(?m){pattern}" for name, pattern in screens().items()}
-        # The many words of the orders do not share an automaton well with the rest.
-        self._order = compiled(patterns.pop(_ORDER))
-        self._names = tuple(patterns)
-        self._rest = compiled_set(list(patterns.values()))
+        self._order, self._names, self._rest = automata()
 
     def suspects(self, texts: Sequence[str], encoded: Sequence[bytes]) -> Iterator[tuple[int, set[str]]]:
         """The number of each text that is worth a closer look, with the kinds of look.
@@ -85,7 +92,7 @@ class Screen:
     def _orders(self, texts: Sequence[str], encoded: Sequence[bytes]) -> Iterator[int]:
         for first, last in _pieces(texts):
             piece = encoded[first:last]
-            starts = list(accumulate((len(text) + len(_BETWEEN) for text in piece), initial=0))
+            starts = [0, *accumulate([len(text) + len(_BETWEEN) for text in piece])]
             yield from (first + number for number in _hits(self._order, _BETWEEN.join(piece), starts))
 
 

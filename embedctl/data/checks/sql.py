@@ -3,7 +3,7 @@
 import re
 
 from embedctl.data.checks.disguise import without_comments
-from embedctl.data.checks.patterns import compiled, subject
+from embedctl.data.checks.patterns import compiled, compiled_set, subject
 
 # What only an attack says, or a lesson about it: enough alone, in a text of any length.
 _STRONG = (
@@ -99,7 +99,7 @@ _PLUS = re.compile(r"(?<=\w)\+(?=\w)")
 _STRONG_WEIGHT = 3
 
 STRONG = compiled("|".join(_STRONG))
-_COMPILED = tuple((weight, compiled(pattern)) for weight, pattern in _SIGNS)
+_SIGNS_SET = compiled_set([pattern for _, pattern in _SIGNS])
 
 # What makes a text worth weighing: every sign begins with one of these.
 SCREEN = "|".join(_STRONG)
@@ -126,10 +126,7 @@ def weigh(text: str) -> int:
     searched = subject(plain)
     if STRONG.search(searched):
         return _STRONG_WEIGHT
-    weight = 0
-    for points, pattern in _COMPILED:
-        if pattern.search(searched):
-            weight += points
+    weight = sum(_SIGNS[number][0] for number in _SIGNS_SET.Match(searched) or ())
     return weight if _is_terse(plain) else weight - 2
 
 
