@@ -59,7 +59,7 @@ def check(arguments: list[str]) -> None:
 def install(extra: str) -> None:
     """Make .venv hold the package and its dependencies; done once for each state of the files that decide it."""
     make_venv()
-    decisive = (ROOT / "pyproject.toml", CONSTRAINTS, *sorted((ROOT / "embedctl" / "model").glob("*.[ch]")))
+    decisive = (ROOT / "pyproject.toml", CONSTRAINTS, *sorted((ROOT / "embedctl").glob("*/*.[ch]")))
     want = hashlib.sha256(b"".join(path.read_bytes() for path in decisive)).hexdigest()
     done = STAMP.read_text(encoding="utf-8") if STAMP.is_file() else ""
     if done in (f"{want} {extra}", f"{want} dev"):
