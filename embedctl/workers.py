@@ -39,12 +39,14 @@ def prepare(module: str) -> None:
     """
     if not _FORKED or cores() == 1:
         return
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     # glibc gives large blocks back at once and takes them anew with every array: a fifth of the time of such work.
     for name, value in _KEEP_MEMORY.items():
         os.environ.setdefault(name, value)
     forkserver.set_forkserver_preload([module])
+    # Where this starts it lets interrupts through again, so it comes first.
+    resource_tracker.ensure_running()
     with _interrupts_held():
         forkserver.ensure_running()
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from embedctl import workers
 from embedctl.cli import render, show
 from embedctl.cli.context import invocation, settings_of
 
@@ -56,10 +55,10 @@ def validate(
     ] = None,
 ) -> None:
     """Judge every record: encoding, hidden text, injections, secrets, copies; leaves report.json and report.html."""
+    from embedctl.data import starting
+
     loaded = settings_of(context)
-    if not loaded.layout.validation.exists():
-        # There will be work, for processes that can start while this one imports what it needs itself.
-        workers.prepare("embedctl.data.ready")
+    starting.start(loaded.layout)
     from embedctl.data import validation
     from embedctl.settings import Severity
     from embedctl.tokens import published

@@ -2,7 +2,6 @@
 
 import rensa  # noqa: F401
 
-from embedctl.data import sample  # noqa: F401
 from embedctl.data.checks import examiner, repair, screen, show  # noqa: F401
 
 screen.automata()

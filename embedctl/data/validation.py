@@ -7,6 +7,7 @@ report.json, report.html
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +35,7 @@ from embedctl.data.records import are_held
 from embedctl.data.report import FORMAT, Plan, build
 from embedctl.data.sample import Sample, sample_of
 from embedctl.data.sketches import PERMUTATIONS, Sketches, sketch
+from embedctl.data.starting import READY
 from embedctl.data.totals import Totals
 from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
@@ -44,8 +46,6 @@ _log = logging.getLogger(__name__)
 
 REPORT = "report.json"
 PAGE = "report.html"
-# To be imported by the processes that judge, see :func:`embedctl.workers.prepare`.
-READY = "embedctl.data.ready"
 
 
 def validate(
@@ -186,24 +186,15 @@ def _judge(
     total = corpus.number("records")
     held = {name: _held(folder.path, shard, held_percent) for name, shard in ready.items()}
     watch(Tick(sum(map(len, held.values())), total, "records"))
-    sample: Sample | None = None
-    # The sample takes long for its size: as the first task, it keeps no process waiting at the end.
-    tasks: list[tuple[Path, ...] | judging.Work] = [tuple(parts), *due] if len(due) > 1 else [*due]
-    with Crew(min(cores(), len(tasks)), READY) as crew:
-        for _, made in crew.spread(_carry_out, tasks):
-            if isinstance(made, Sample):
-                sample = made
-                continue
+    # The sample takes long for its size; it is made while processes start, and work.
+    with ThreadPoolExecutor(1) as thread, Crew(min(cores(), len(due)), READY) as crew:
+        sample = thread.submit(sample_of, parts)
+        for _, made in crew.spread(judging.judge, due):
             ready[made.name] = folder.commit(made)
             held[made.name] = _held(folder.path, made, held_percent)
             watch(Tick(sum(map(len, held.values())), total, "records"))
     together = np.concatenate([held[name] for name in sorted(held)]) if held else np.zeros(0, dtype=bool)
-    return [ready[name] for name in sorted(ready)], together, sample or sample_of(parts)
-
-
-def _carry_out(task: tuple[Path, ...] | judging.Work) -> Sample | Shard:
-    """What one process is asked for: the sample of a corpus of these parts, or the findings in one part."""
-    return judging.judge(task) if isinstance(task, judging.Work) else sample_of(task)
+    return [ready[name] for name in sorted(ready)], together, sample.result()
 
 
 def _within_parts(settings: ValidationSettings) -> dict[str, JsonValue]:
