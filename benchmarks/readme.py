@@ -14,6 +14,7 @@ from benchmarks import (
     tokenizing,
     training,
     upserting,
+    validating,
     validation_quality,
 )
 
@@ -21,6 +22,7 @@ README = Path(__file__).parent.parent / "README.md"
 SHOWN = {
     demo.RESULT: demo.tables,
     validation_quality.RESULT: validation_quality.tables,
+    validating.RESULT: validating.table,
     tokenizing.RESULT: tokenizing.table,
     kills.RESULT: kills.sentence,
     training.RESULT: training.tables,
