@@ -112,14 +112,6 @@ class Crew:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def spread(
-    function: Callable[[Task], Result], tasks: Sequence[Task], *, processes: int | None = None
-) -> Iterator[tuple[Task, Result]]:
-    """:meth:`Crew.spread` by ``processes`` (default: one a core) that are there for these tasks alone."""
-    with Crew(min(processes or cores(), len(tasks)), function.__module__) as crew:
-        yield from crew.spread(function, tasks)
-
-
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
     """A process that is started in this block does not hear Ctrl-C, not even before :func:`_become_worker`."""

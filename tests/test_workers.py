@@ -7,14 +7,15 @@ import signal
 
 import pytest
 
-from embedctl.workers import Crew, spread
+from embedctl.workers import Crew
 
 
 def test_every_task_is_done_once_whoever_does_it():
     tasks = [*range(-20, 20)]
 
     for processes in (1, 2):
-        done = dict(spread(abs, tasks, processes=processes))
+        with Crew(processes, "os") as crew:
+            done = dict(crew.spread(abs, tasks))
         assert done == {task: abs(task) for task in tasks}
 
 
@@ -28,8 +29,8 @@ def test_a_crew_that_has_started_does_what_it_is_given_elsewhere():
 
 
 def test_a_failure_is_raised_and_leaves_no_process():
-    with pytest.raises(TypeError, match="bad operand"):
-        [*spread(abs, [1, "two", 3, 4], processes=2)]  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="bad operand"), Crew(2, "os") as crew:
+        [*crew.spread(abs, [1, "two", 3, 4])]  # type: ignore[list-item]
 
     assert not multiprocessing.active_children()
 
@@ -37,7 +38,9 @@ def test_a_failure_is_raised_and_leaves_no_process():
 def test_ctrl_c_is_left_to_the_parent():
     with Crew(2, "os") as crew:
         [*crew.spread(abs, [1, 2])]
-        for child in multiprocessing.active_children():
+        children = multiprocessing.active_children()
+        assert len(children) == 2
+        for child in children:
             os.kill(child.pid or 0, signal.SIGINT)
         done = dict(crew.spread(abs, [-1, -2, -3]))
 

@@ -5,7 +5,6 @@ N texts, W words of all of them, P permutations.
 
 import ctypes
 import hashlib
-import importlib.util
 import re
 import struct
 import sys
@@ -16,6 +15,8 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+
+from embedctl import compiled
 
 PERMUTATIONS = 64
 # A run: so many bytes from the beginning of each word on, about five words of English.
@@ -195,12 +196,8 @@ def _hashes(plain: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> npt.
 @cache
 def native() -> ctypes.CDLL | None:
     """What sketches.c does, where it was built."""
-    found = importlib.util.find_spec("embedctl.data._sketches")
-    if found is None or found.origin is None or sys.byteorder != "little":
-        return None
-    try:
-        library = ctypes.CDLL(found.origin)
-    except OSError:
+    library = compiled.load("embedctl.data._sketches")
+    if library is None or sys.byteorder != "little":
         return None
     place, number = ctypes.c_void_p, ctypes.c_int64
     library.embedctl_foreign.argtypes = (ctypes.c_char_p, number, place)

@@ -1,13 +1,13 @@
 """Attention and norms on a CPU in C, where that was built and the processor has AVX-512 BF16."""
 
 import ctypes
-import importlib.util
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from embedctl import compiled
 from embedctl.model.batch import FlatBatch
 
 
@@ -101,12 +101,6 @@ def _call(
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    found = importlib.util.find_spec("embedctl.model._attention")
-    if found is None or found.origin is None:
-        return None
-    try:
-        # It takes OpenMP from torch, which has it loaded: another one's threads would be in the way of torch's.
-        library = ctypes.CDLL(found.origin)
-    except OSError:
-        return None
-    return library if library.embedctl_can_attend() else None
+    # It takes OpenMP from torch, which has it loaded: another one's threads would be in the way of torch's.
+    library = compiled.load("embedctl.model._attention")
+    return library if library is not None and library.embedctl_can_attend() else None

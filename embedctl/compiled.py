@@ -1,0 +1,15 @@
+"""What is written in C, where a compiler was there when embedctl was installed; each has a slower twin in Python."""
+
+import ctypes
+import importlib.util
+
+
+def load(module: str) -> ctypes.CDLL | None:
+    """The library of an extension module of pyproject.toml; ``None`` if it was not built, or lacks another library."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        return None
+    try:
+        return ctypes.CDLL(found.origin)
+    except OSError:
+        return None
