@@ -43,6 +43,8 @@ def demo(arguments: list[str]) -> None:
 
 def test(arguments: list[str]) -> None:
     install("dev")
+    # They start the program some hundreds of times: its modules are compiled once, as installing it compiles them.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # Many tests wait for processes that they start. Each worker holds torch, so there are not many of them.
     workers = min(4, os.cpu_count() or 1)
     run(PYTHON, "-m", "pytest", "-n", workers, "--dist", "worksteal", *arguments)

@@ -3,9 +3,9 @@
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -74,11 +74,12 @@ sys.exit(f"imported for help: {{heavy}}" if heavy else 0)
 @pytest.mark.parametrize("words", [(), ("train",), ("embed", "search")], ids=" ".join)
 def test_help_is_there_in_a_quarter_of_a_second(words: tuple[str, ...]) -> None:
     def took(*command: str) -> float:
-        began = time.perf_counter()
+        began = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *command], check=True, capture_output=True)
-        return time.perf_counter() - began
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
 
-    # The best of several: what else runs on the machine is not the program's doing.
+    # The best of several, and its processor time: what else runs on the machine is not the program's doing.
     assert min(took("-m", "embedctl", *words, "--help") for _ in range(7)) < HELP_SECONDS
 
 
