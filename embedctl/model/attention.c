@@ -42,47 +42,43 @@ INLINE __m512 share(const int b, Room room, int64_t count, __m512 scale, __m512 
 }
 
 /* The queries from `query` on, `blocks` times sixteen or as many as there are. */
-INLINE void attend_block(const int blocks, const bf16 *queries, bf16 *out, float *sums, int64_t query, int64_t length,
-                         const Job *job, Room room) {
-    const int64_t width = job->width, side = job->heads * width, left = length - query;
-    to_lanes(blocks, queries + query * 3 * side, 3 * side, left, (int)width, room.queries);
+INLINE void attend_block(const int blocks, const Rows *head, int64_t query, const Job *job, Room room) {
+    const int width = job->width;
+    const int64_t side = (int64_t)job->heads * width, length = head->length, left = length - query;
+    to_lanes(blocks, head->qkv + query * 3 * side, 3 * side, left, width, room.queries);
 
-    Sight sight = sight_of(blocks, query, length, job->window);
+    Sight sight = sight_of(blocks, query, length, job->window, TOGETHER);
     __m512 top[2] = {_mm512_set1_ps(-__builtin_inff()), _mm512_set1_ps(-__builtin_inff())};
     for (int64_t key = sight.first; key < sight.last; key += TOGETHER)
         score(blocks, room, key, sight.first, query, length, job, top);
 
-    const __m512 scale = scale_of((int)width);
+    const __m512 scale = scale_of(width);
     const int64_t count = sight.last - sight.first;
     __m512 each[2];
     for (int b = 0; b < blocks; b++) {
         __m512 shift = _mm512_mul_ps(top[b], scale);
         each[b] = _mm512_div_ps(_mm512_set1_ps(1.0f), share(b, room, count, scale, shift));
-        int64_t here = left - b * LANES;
-        __mmask16 there = here >= LANES ? 0xffff : (__mmask16)((1u << (here > 0 ? here : 0)) - 1);
-        if (sums) {
-            _mm512_mask_storeu_ps(sums + query + b * LANES, there, shift);
-            _mm512_mask_storeu_ps(sums + length + query + b * LANES, there, each[b]);
-        }
+        note(head, query + b * LANES, shift, each[b]);
     }
-    mix(blocks, room.shares, room.values + sight.first / 2 * width, count / 2, (int)width, each, room.mixed);
-    from_lanes(blocks, room.mixed, out + query * side, side, left, (int)width);
+    mix(blocks, room.shares, room.values + sight.first / 2 * width, count / 2, width, each, room.mixed);
+    from_lanes(blocks, room.mixed, head->out + query * side, side, left, width);
 }
 
-FAST static void attend_head(const bf16 *qkv, bf16 *out, float *sums, int64_t length, const Job *job, Room room) {
-    const int64_t width = job->width, side = job->heads * width;
-    copy_rows(qkv + side, 3 * side, length, (int)width, room.keys);
-    pair_rows(qkv + 2 * side, 3 * side, length, padded(length), (int)width, room.values);
+FAST static void attend_head(const Rows *head, const Job *job, Room room) {
+    const int width = job->width;
+    const int64_t side = (int64_t)job->heads * width, length = head->length, rows = padded(length, TOGETHER);
+    copy_rows(head->qkv + side, 3 * side, length, rows, width, room.keys);
+    pair_rows(head->qkv + 2 * side, 3 * side, length, rows, width, room.values);
     int64_t query = 0;
     for (; query + LANES < length; query += 2 * LANES)
-        attend_block(2, qkv, out, sums, query, length, job, room);
+        attend_block(2, head, query, job, room);
     if (query < length)
-        attend_block(1, qkv, out, sums, query, length, job, room);
+        attend_block(1, head, query, job, room);
 }
 
 /* Heads of texts as long as there are some. */
-FAST static int attend_some(const bf16 *qkv, bf16 *out, float *sums, Job *job) {
-    const size_t width = (size_t)job->width, length = (size_t)padded(job->longest);
+FAST static int attend_some(Rows all, Job *job) {
+    const size_t width = (size_t)job->width, length = (size_t)padded(job->longest, TOGETHER);
     void *whole;
     Room room;
     room.keys = aligned(length * (width + 3 * LANES) + 2 * width * LANES, &whole);
@@ -93,14 +89,9 @@ FAST static int attend_some(const bf16 *qkv, bf16 *out, float *sums, Job *job) {
     room.shares = (int32_t *)(room.scores + length * 2 * LANES);
     room.queries = room.shares + length * LANES;
     room.mixed = room.queries + width * LANES;
-    const int64_t side = (int64_t)width * job->heads;
-    Unit unit;
-    while (take(job, &unit)) {
-        int64_t column = unit.head * job->width;
-        float *of_unit = sums ? sums + 2 * (unit.begin * job->heads + unit.head * unit.length) : NULL;
-        attend_head(qkv + unit.begin * 3 * side + column, out + unit.begin * side + column, of_unit, unit.length, job,
-                    room);
-    }
+    Rows head;
+    while (take(job, &all, &head))
+        attend_head(&head, job, room);
     free(whole);
     return 0;
 }
@@ -118,10 +109,11 @@ int embedctl_can_attend(void) {
    sums: NULL, or room for tokens * heads * 2 numbers that the backward pass needs: for each text and head, of each
          token the power of two that its scores are relative to, then of each one over the sum of its exponentials */
 int embedctl_attend(const bf16 *qkv, bf16 *out, float *sums, const Job *what) {
+    const Rows all = {.qkv = qkv, .out = out, .sums = sums};
     int failed = 0;
     Job job = *what;
 #pragma omp parallel num_threads(job.threads)
-    if (attend_some(qkv, out, sums, &job))
+    if (attend_some(all, &job))
         __atomic_store_n(&failed, -1, __ATOMIC_RELAXED);
     return failed;
 }

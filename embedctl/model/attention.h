@@ -1,15 +1,11 @@
 /* What both passes of attention are made of. A block is sixteen queries, a lane of a vector register each, and one or
-   two blocks are taken together, with eight keys at a time; the last of these may lie beyond the text, are zero and hidden.
-   A pair is two neighbouring bfloat16 in one 32-bit lane, as VDPBF16PS multiplies them. The width of a head is always a
-   multiple of 32. */
+   two blocks are taken together, with eight keys at a time (attention_tiles.c: thirty-two); the last of these may lie
+   beyond the text, are zero and hidden. */
 
 #ifndef EMBEDCTL_ATTENTION_H
 #define EMBEDCTL_ATTENTION_H
 
-#include <stdint.h>
-#include <stdlib.h>
-
-typedef uint16_t bf16;
+#include "lanes.h"
 
 /* The texts of a batch, and the heads of a model; `next` is shared by the threads.
 
@@ -22,59 +18,36 @@ typedef struct {
     int64_t next;
 } Job;
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef FAST
 
-#include <immintrin.h>
-
-#define FAST __attribute__((target("avx512f,avx512bw,avx512bf16")))
-#define INLINE FAST static inline __attribute__((always_inline))
-#define LANES 16
 #define TOGETHER 8 /* keys, or dimensions, whose sums are in registers at the same time */
 
-/* One head of one text, of those that are left; the last texts, which are the longest, come first. */
-typedef struct {
-    int64_t begin, length, head;
-} Unit;
+/* Rows of all texts, or of one head of one text.
 
-INLINE int take(Job *job, Unit *unit) {
+   sums: may be NULL in the forward pass; of a head, `length` numbers and again so many */
+typedef struct {
+    const bf16 *qkv;
+    bf16 *out;
+    float *sums;
+    const bf16 *gradient;
+    bf16 *d_qkv;
+    int64_t length;
+} Rows;
+
+/* A head of those that are left; the last texts, which are the longest, come first. */
+INLINE int take(Job *job, const Rows *all, Rows *head) {
     int64_t number = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
     if (number >= job->texts * job->heads)
         return 0;
-    int64_t text = job->texts - 1 - number / job->heads;
-    unit->head = number % job->heads;
-    unit->begin = job->ends[text];
-    unit->length = job->ends[text + 1] - unit->begin;
+    const int64_t text = job->texts - 1 - number / job->heads, in_text = number % job->heads;
+    const int64_t begin = job->ends[text], column = in_text * job->width, side = (int64_t)job->heads * job->width;
+    head->length = job->ends[text + 1] - begin;
+    head->qkv = all->qkv + begin * 3 * side + column;
+    head->out = all->out + begin * side + column;
+    head->sums = all->sums ? all->sums + 2 * (begin * job->heads + in_text * head->length) : NULL;
+    head->gradient = all->gradient ? all->gradient + begin * side + column : NULL;
+    head->d_qkv = all->d_qkv ? all->d_qkv + begin * 3 * side + column : NULL;
     return 1;
-}
-
-/* Room for so many 32-bit numbers, at an address that suits the registers; the whole is to be freed. */
-INLINE int32_t *aligned(size_t count, void **whole) {
-    *whole = malloc(count * sizeof(int32_t) + 64);
-    return *whole ? (int32_t *)(((uintptr_t)*whole + 63) & ~(uintptr_t)63) : NULL;
-}
-
-INLINE __m512 product(__m512 sum, __m512i one, __m512i other) {
-    return _mm512_dpbf16_ps(sum, (__m512bh)one, (__m512bh)other);
-}
-
-/* Lane i: the pair (even[i], odd[i]), rounded to nearest. */
-INLINE __m512i pairs(__m512 even, __m512 odd) {
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
-}
-
-/* 2^x for x <= 0, to a relative error of 4e-6; what is below -126 counts as that. A NaN stays one. */
-INLINE __m512 power_of_two(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(-126.0f), x);
-    __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 rest = _mm512_sub_ps(x, whole);
-    __m512 found = _mm512_set1_ps(0.0096181291f); /* Taylor: ln(2)^n / n! */
-    found = _mm512_fmadd_ps(found, rest, _mm512_set1_ps(0.0555041087f));
-    found = _mm512_fmadd_ps(found, rest, _mm512_set1_ps(0.2402265070f));
-    found = _mm512_fmadd_ps(found, rest, _mm512_set1_ps(0.6931471806f));
-    found = _mm512_fmadd_ps(found, rest, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(found, whole);
 }
 
 /* Of scores, in powers of two: log2(e) / sqrt(width). */
@@ -82,99 +55,34 @@ INLINE __m512 scale_of(int width) {
     return _mm512_div_ps(_mm512_set1_ps(1.4426950409f), _mm512_sqrt_ps(_mm512_set1_ps((float)width)));
 }
 
-/* Rows become columns. */
-INLINE void transpose(__m512i rows[LANES]) {
-    __m512i half[LANES];
-    for (int i = 0; i < LANES; i += 2) {
-        half[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        half[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-    for (int i = 0; i < LANES; i += 4) {
-        rows[i] = _mm512_unpacklo_epi64(half[i], half[i + 2]);
-        rows[i + 1] = _mm512_unpackhi_epi64(half[i], half[i + 2]);
-        rows[i + 2] = _mm512_unpacklo_epi64(half[i + 1], half[i + 3]);
-        rows[i + 3] = _mm512_unpackhi_epi64(half[i + 1], half[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        half[i] = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0x88);
-        half[i + 4] = _mm512_shuffle_i32x4(rows[i], rows[i + 4], 0xdd);
-        half[i + 8] = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0x88);
-        half[i + 12] = _mm512_shuffle_i32x4(rows[i + 8], rows[i + 12], 0xdd);
-    }
-    for (int i = 0; i < 4; i++) {
-        rows[i] = _mm512_shuffle_i32x4(half[i], half[i + 8], 0x88);
-        rows[i + 4] = _mm512_shuffle_i32x4(half[i + 4], half[i + 12], 0x88);
-        rows[i + 8] = _mm512_shuffle_i32x4(half[i], half[i + 8], 0xdd);
-        rows[i + 12] = _mm512_shuffle_i32x4(half[i + 4], half[i + 12], 0xdd);
-    }
-}
+/* How many rows there are with those beyond the text: whole ones of `step`, a power of two. */
+INLINE int64_t padded(int64_t length, int64_t step) { return (length + step - 1) & ~(step - 1); }
 
-/* How many rows there are with those beyond the text: whole eights. */
-INLINE int64_t padded(int64_t length) { return (length + TOGETHER - 1) & ~(int64_t)(TOGETHER - 1); }
-
-/* Rows side by side, padded with zeros. */
-INLINE void copy_rows(const bf16 *from, int64_t stride, int64_t length, int width, int32_t *to) {
-    for (int64_t t = 0; t < padded(length); t++)
-        for (int c = 0; c < width; c += 32) {
-            __m512i row = t < length ? _mm512_loadu_si512(from + t * stride + c) : _mm512_setzero_si512();
-            _mm512_storeu_si512(to + (t * width + c) / 2, row);
-        }
-}
-
-/* `many` rows, an even number, in pairs of two neighbouring ones; what is beyond `length` is zero. */
-INLINE void pair_rows(const bf16 *from, int64_t stride, int64_t length, int64_t many, int width, int32_t *to) {
-    for (int64_t t = 0; t < many; t += 2)
-        for (int c = 0; c < width; c += LANES) {
-            __m512i rows[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
-            for (int i = 0; i < 2; i++)
-                if (t + i < length)
-                    rows[i] = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(from + (t + i) * stride + c)));
-            _mm512_storeu_si512(to + t / 2 * width + c, _mm512_or_si512(rows[0], _mm512_slli_epi32(rows[1], 16)));
-        }
-}
-
-/* Rows become the lanes of `blocks`, (width / 2, 2, LANES) pairs of dimensions; what is beyond `length` is zero. */
-INLINE void to_lanes(const int blocks, const bf16 *from, int64_t stride, int64_t length, int width, int32_t *to) {
-    __m512i rows[LANES];
-    for (int b = 0; b < blocks; b++)
-        for (int c = 0; c < width; c += 32) {
-            for (int i = 0; i < LANES; i++) {
-                int64_t row = b * LANES + i;
-                rows[i] = row < length ? _mm512_loadu_si512(from + row * stride + c) : _mm512_setzero_si512();
-            }
-            transpose(rows);
-            for (int i = 0; i < LANES; i++)
-                _mm512_storeu_si512(to + ((c / 2 + i) * 2 + b) * LANES, rows[i]);
-        }
-}
-
-/* The inverse of to_lanes. */
-INLINE void from_lanes(const int blocks, const int32_t *from, bf16 *to, int64_t stride, int64_t length, int width) {
-    __m512i rows[LANES];
-    for (int b = 0; b < blocks; b++)
-        for (int c = 0; c < width; c += 32) {
-            for (int i = 0; i < LANES; i++)
-                rows[i] = _mm512_loadu_si512(from + ((c / 2 + i) * 2 + b) * LANES);
-            transpose(rows);
-            for (int i = 0; i < LANES; i++)
-                if (b * LANES + i < length)
-                    _mm512_storeu_si512(to + (b * LANES + i) * stride + c, rows[i]);
-        }
-}
-
-/* The keys that the queries from `query` on see: whole eights from `first` to before `last`. */
+/* The keys that the queries from `query` on see: whole ones of `step` from `first` to before `last`. */
 typedef struct {
     int64_t first, last;
 } Sight;
 
-INLINE Sight sight_of(const int blocks, int64_t query, int64_t length, int window) {
-    Sight sight = {0, padded(length)};
+INLINE Sight sight_of(const int blocks, int64_t query, int64_t length, int window, int64_t step) {
+    Sight sight = {0, padded(length, step)};
     if (window < 0)
         return sight;
     int64_t end = query + blocks * LANES + window;
-    sight.first = query > window ? (query - window) & ~(int64_t)(TOGETHER - 1) : 0;
-    sight.last = padded(end < length ? end : length);
+    sight.first = query > window ? (query - window) & ~(step - 1) : 0;
+    sight.last = padded(end < length ? end : length, step);
     return sight;
+}
+
+/* The queries of a block from `query` on that are too far from a key to see it. */
+INLINE __mmask16 far_from(int64_t key, int64_t query, int window) {
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512i apart = _mm512_add_epi32(lanes, _mm512_set1_epi32((int)(query - key)));
+    return _mm512_cmpgt_epi32_mask(_mm512_abs_epi32(apart), _mm512_set1_epi32(window));
+}
+
+/* Which of a block's queries are there, of so many that are left from its first on. */
+INLINE __mmask16 there(int64_t left) {
+    return left >= LANES ? 0xffff : (__mmask16)((1u << (left > 0 ? left : 0)) - 1);
 }
 
 /* Scores of eight rows, from `row` on, with queries in lanes. */
@@ -206,13 +114,38 @@ INLINE void hide(const int blocks, int64_t key, int64_t query, int64_t length, i
             sums[t][b] = key + t < length ? sums[t][b] : never;
     if (window < 0)
         return;
-    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     for (int t = 0; t < TOGETHER; t++)
-        for (int b = 0; b < blocks; b++) {
-            __m512i apart = _mm512_add_epi32(lanes, _mm512_set1_epi32((int)(query + b * LANES - key - t)));
-            __mmask16 far = _mm512_cmpgt_epi32_mask(_mm512_abs_epi32(apart), _mm512_set1_epi32(window));
-            sums[t][b] = _mm512_mask_mov_ps(sums[t][b], far, never);
+        for (int b = 0; b < blocks; b++)
+            sums[t][b] = _mm512_mask_mov_ps(sums[t][b], far_from(key + t, query + b * LANES, window), never);
+}
+
+/* Keeps, of the queries of a block, what their scores are relative to and one over the sum of their exponentials. */
+INLINE void note(const Rows *head, int64_t query, __m512 shift, __m512 each) {
+    if (head->sums == NULL)
+        return;
+    _mm512_mask_storeu_ps(head->sums + query, there(head->length - query), shift);
+    _mm512_mask_storeu_ps(head->sums + head->length + query, there(head->length - query), each);
+}
+
+/* Of each query: what the forward pass kept, and the sum of gradient times output. */
+typedef struct {
+    __m512 shift[2], each[2], delta[2];
+} Queries;
+
+/* `ups` and `mixed`: gradients and outputs in lanes. */
+INLINE void look_up(const int blocks, const Rows *head, int64_t query, const int32_t *ups, const int32_t *mixed, int width,
+                    Queries *of) {
+    for (int b = 0; b < blocks; b++) {
+        const float *kept = head->sums + query + b * LANES;
+        const __mmask16 those = there(head->length - query - b * LANES);
+        of->shift[b] = _mm512_maskz_loadu_ps(those, kept);
+        of->each[b] = _mm512_maskz_loadu_ps(those, kept + head->length);
+        of->delta[b] = _mm512_setzero_ps();
+        for (int pair = 0; pair < width / 2; pair++) {
+            __m512i up = _mm512_loadu_si512(ups + (pair * 2 + b) * LANES);
+            of->delta[b] = product(of->delta[b], up, _mm512_loadu_si512(mixed + (pair * 2 + b) * LANES));
         }
+    }
 }
 
 /* Rows mixed by weights, one row and dimension after the other; (width / 2, 2, LANES) pairs of dimensions.

@@ -19,11 +19,6 @@ typedef struct {
     float *d_keys, *d_values;
 } Room;
 
-/* Of each query: what its scores are relative to, one over its sum, and the sum of gradient times output. */
-typedef struct {
-    __m512 shift[2], each[2], delta[2];
-} Queries;
-
 /* Adds to eight rows of `total` the rows of queries, times the weights of each query for each of these eight. */
 INLINE void give(const int blocks, const int32_t weights[TOGETHER][LANES], const int32_t *rows,
                  int width, float *total) {
@@ -46,11 +41,6 @@ INLINE void give(const int blocks, const int32_t weights[TOGETHER][LANES], const
             for (int half = 0; half < 2; half++)
                 _mm512_storeu_ps(total + t * width + c + half * LANES, sums[t][half]);
     }
-}
-
-/* Numbers of a block of queries for one key, in pairs of neighbouring queries. */
-INLINE void keep(__m512 numbers, int32_t *to) {
-    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(numbers));
 }
 
 /* What eight keys get from the queries, and d_scores. */
@@ -86,73 +76,47 @@ INLINE void pull_keys(const int blocks, Room room, int64_t key, int64_t first, i
             _mm512_storeu_si512(room.d_scores + (key + t - first + b) * LANES, pairs(sums[t][b], sums[t + 1][b]));
 }
 
-/* Where the rows of a head begin, and the numbers of the forward pass. */
-typedef struct {
-    const bf16 *qkv, *out, *gradient;
-    bf16 *d_qkv;
-    const float *sums;
-} Head;
-
-INLINE void pull_block(const int blocks, Head head, int64_t query, int64_t length, const Job *job, Room room) {
+INLINE void pull_block(const int blocks, const Rows *head, int64_t query, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, left = length - query, many = blocks * LANES;
-    const bf16 *queries = head.qkv + query * 3 * side, *ups = head.gradient + query * side;
+    const int64_t side = (int64_t)job->heads * width, length = head->length, left = length - query;
+    const bf16 *queries = head->qkv + query * 3 * side, *ups = head->gradient + query * side;
     to_lanes(blocks, queries, 3 * side, left, width, room.queries);
     to_lanes(blocks, ups, side, left, width, room.ups);
-    to_lanes(blocks, head.out + query * side, side, left, width, room.mixed);
-    pair_rows(queries, 3 * side, left, many, width, room.query_pairs);
-    pair_rows(ups, side, left, many, width, room.up_pairs);
-
+    to_lanes(blocks, head->out + query * side, side, left, width, room.mixed);
+    pair_rows(queries, 3 * side, left, blocks * LANES, width, room.query_pairs);
+    pair_rows(ups, side, left, blocks * LANES, width, room.up_pairs);
     Queries of;
-    for (int b = 0; b < blocks; b++) {
-        int64_t here = left - b * LANES;
-        __mmask16 there = here >= LANES ? 0xffff : (__mmask16)((1u << (here > 0 ? here : 0)) - 1);
-        of.shift[b] = _mm512_maskz_loadu_ps(there, head.sums + query + b * LANES);
-        of.each[b] = _mm512_maskz_loadu_ps(there, head.sums + length + query + b * LANES);
-        of.delta[b] = _mm512_setzero_ps();
-        for (int pair = 0; pair < width / 2; pair++) {
-            __m512i up = _mm512_loadu_si512(room.ups + (pair * 2 + b) * LANES);
-            of.delta[b] = product(of.delta[b], up, _mm512_loadu_si512(room.mixed + (pair * 2 + b) * LANES));
-        }
-    }
+    look_up(blocks, head, query, room.ups, room.mixed, width, &of);
 
-    Sight sight = sight_of(blocks, query, length, job->window);
+    Sight sight = sight_of(blocks, query, length, job->window, TOGETHER);
     for (int64_t key = sight.first; key < sight.last; key += TOGETHER)
         pull_keys(blocks, room, key, sight.first, query, length, job, &of);
 
     const __m512 whole[2] = {_mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f)};
     const int64_t count = (sight.last - sight.first) / 2;
     mix(blocks, room.d_scores, room.key_pairs + sight.first / 2 * width, count, width, whole, room.mixed);
-    from_lanes(blocks, room.mixed, head.d_qkv + query * 3 * side, 3 * side, left, width);
+    from_lanes(blocks, room.mixed, head->d_qkv + query * 3 * side, 3 * side, left, width);
 }
 
-INLINE void write_rows(const float *from, int64_t length, int width, bf16 *to, int64_t stride) {
-    for (int64_t t = 0; t < length; t++)
-        for (int c = 0; c < width; c += 32) {
-            __m512 low = _mm512_loadu_ps(from + t * width + c), high = _mm512_loadu_ps(from + t * width + c + LANES);
-            _mm512_storeu_si512(to + t * stride + c, (__m512i)_mm512_cvtne2ps_pbh(high, low));
-        }
-}
-
-FAST static void pull_head(Head head, int64_t length, const Job *job, Room room) {
+FAST static void pull_head(const Rows *head, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, rows = padded(length);
-    copy_rows(head.qkv + side, 3 * side, length, width, room.keys);
-    copy_rows(head.qkv + 2 * side, 3 * side, length, width, room.values);
-    pair_rows(head.qkv + side, 3 * side, length, rows, width, room.key_pairs);
+    const int64_t side = (int64_t)job->heads * width, length = head->length, rows = padded(length, TOGETHER);
+    copy_rows(head->qkv + side, 3 * side, length, rows, width, room.keys);
+    copy_rows(head->qkv + 2 * side, 3 * side, length, rows, width, room.values);
+    pair_rows(head->qkv + side, 3 * side, length, rows, width, room.key_pairs);
     for (int64_t i = 0; i < rows * width; i++)
         room.d_keys[i] = room.d_values[i] = 0.0f;
     int64_t query = 0;
     for (; query + LANES < length; query += 2 * LANES)
-        pull_block(2, head, query, length, job, room);
+        pull_block(2, head, query, job, room);
     if (query < length)
-        pull_block(1, head, query, length, job, room);
-    write_rows(room.d_keys, length, width, head.d_qkv + side, 3 * side);
-    write_rows(room.d_values, length, width, head.d_qkv + 2 * side, 3 * side);
+        pull_block(1, head, query, job, room);
+    write_rows(room.d_keys, length, width, head->d_qkv + side, 3 * side);
+    write_rows(room.d_values, length, width, head->d_qkv + 2 * side, 3 * side);
 }
 
-FAST static int pull_some(Head all, Job *job) {
-    const size_t width = (size_t)job->width, length = (size_t)padded(job->longest), block = width * LANES;
+FAST static int pull_some(Rows all, Job *job) {
+    const size_t width = (size_t)job->width, length = (size_t)padded(job->longest, TOGETHER), block = width * LANES;
     void *whole;
     Room room;
     room.keys = aligned(length * (width / 2 * 3 + 2 * width + LANES) + 5 * block, &whole);
@@ -168,24 +132,17 @@ FAST static int pull_some(Head all, Job *job) {
     room.query_pairs = room.ups + block;
     room.up_pairs = room.query_pairs + block;
     room.mixed = room.up_pairs + block;
-    const int64_t side = (int64_t)width * job->heads;
-    Unit unit;
-    while (take(job, &unit)) {
-        int64_t column = unit.head * job->width, row = unit.begin * side + column;
-        Head head = {all.qkv + unit.begin * 3 * side + column, all.out + row, all.gradient + row,
-                     all.d_qkv + unit.begin * 3 * side + column,
-                     all.sums + 2 * (unit.begin * job->heads + unit.head * unit.length)};
-        pull_head(head, unit.length, job, room);
-    }
+    Rows head;
+    while (take(job, &all, &head))
+        pull_head(&head, job, room);
     free(whole);
     return 0;
 }
 
-/* The gradient of embedctl_attend's qkv, of the same shape, from its result's and what it left in `sums`. Returns 0,
-   or -1 if there is no memory. */
-int embedctl_pull(const bf16 *qkv, const bf16 *out, const float *sums, const bf16 *gradient, bf16 *d_qkv,
-                  const Job *what) {
-    const Head all = {qkv, out, gradient, d_qkv, sums};
+/* The gradient of embedctl_attend's qkv, of the same shape, from its result's and what it left in `sums`, which are
+   only read. Returns 0, or -1 if there is no memory. */
+int embedctl_pull(const bf16 *qkv, bf16 *out, float *sums, const bf16 *gradient, bf16 *d_qkv, const Job *what) {
+    const Rows all = {.qkv = qkv, .out = out, .sums = sums, .gradient = gradient, .d_qkv = d_qkv};
     int failed = 0;
     Job job = *what;
 #pragma omp parallel num_threads(job.threads)

@@ -95,8 +95,15 @@ def _call(
     ends, sides = batch.ends, -1 if window is None else window
     job = _Job(ends.data_ptr(), len(batch.lengths), batch.longest, heads, width, sides, torch.get_num_threads(), 0)
     places = [ctypes.c_void_p(None if each is None else each.data_ptr()) for each in tensors]
-    if getattr(_library(), name)(*places, ctypes.byref(job)):
+    if getattr(_library(), f"{name}_by_tiles" if _has_tiles() else name)(*places, ctypes.byref(job)):
         raise MemoryError
+
+
+@cache
+def _has_tiles() -> bool:
+    """Whether the processor multiplies tiles (AMX): several times as fast as its vector registers."""
+    library = _library()
+    return library is not None and bool(library.embedctl_has_tiles())
 
 
 @cache

@@ -1,7 +1,7 @@
 /* The sum of two runs of tokens and its layer norm, in one pass and in float32 between bfloat16 and bfloat16; for
    inference, on the processors that attention.c is for. */
 
-#include "attention.h"
+#include "lanes.h"
 
 #ifdef FAST
 
