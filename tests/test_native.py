@@ -1,4 +1,4 @@
-"""Attention and norms in C against the same with torch, in float32 and in bfloat16."""
+"""Attention in C against the same with torch, in float32 and in bfloat16."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from embedctl.model import attention, encoder, native
+from embedctl.model import attention, native
 from embedctl.model.batch import FlatBatch
 
 CPU = torch.device("cpu")
@@ -121,37 +121,3 @@ def test_what_it_cannot_do_is_left_to_torch():
     assert native.can_attend(qkv, 2)
     assert not native.can_attend(qkv, 4)  # heads of 16
     assert not native.can_attend(qkv.float(), 2)
-
-
-def test_the_norm_of_a_sum_is_no_farther_from_float32_than_that_of_torch_is():
-    generator = torch.Generator().manual_seed(0)
-    layer = torch.nn.LayerNorm(96, eps=1e-12)
-    with torch.no_grad():
-        layer.weight.normal_(1.0, 0.3, generator=generator)
-        layer.bias.normal_(0.0, 0.3, generator=generator)
-    one, other = ((torch.randn(1000, 96, generator=generator) * 3 + 1).bfloat16() for _ in range(2))
-
-    with torch.no_grad():
-        assert native.can_add_norm(layer, one)
-        found = native.add_norm(layer, one, other).float()
-        exact = layer(one.float() + other.float())
-        plain = encoder.norm(layer, one + other).float()
-
-    assert (found - exact).abs().max() <= 0.5 * 2**-7 * exact.abs().max()  # the last rounding alone
-    assert (found - exact).abs().mean() < (plain - exact).abs().mean()
-
-
-def test_the_norm_of_a_token_does_not_depend_on_others_or_threads():
-    layer, x = torch.nn.LayerNorm(64), torch.randn(301, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
-    with torch.no_grad():
-        together = native.add_norm(layer, x, x)
-        alone = torch.cat([native.add_norm(layer, row, row) for row in x.split(1)])
-        assert torch.equal(together, alone)
-
-
-def test_a_norm_that_is_learned_is_torchs():
-    layer, x = torch.nn.LayerNorm(64), torch.ones(3, 64, dtype=torch.bfloat16)
-    assert not native.can_add_norm(layer, x)
-    with torch.no_grad():
-        assert not native.can_add_norm(layer, x.float())
-        assert not native.can_add_norm(layer.bfloat16(), x)

@@ -59,7 +59,7 @@ INLINE void pull_keys(const int blocks, Room room, int64_t key, int64_t first, i
         for (int b = 0; b < blocks; b++) {
             __m512 power = power_of_two(_mm512_fmsub_ps(shares[t][b], scale, of->shift[b]));
             shares[t][b] = _mm512_mul_ps(power, of->each[b]);
-            keep(shares[t][b], weights[t] + b * LANES / 2);
+            narrow(shares[t][b], (bf16 *)(weights[t] + b * LANES / 2));
         }
     give(blocks, weights, room.up_pairs, width, room.d_values + key * width);
 
@@ -68,7 +68,7 @@ INLINE void pull_keys(const int blocks, Room room, int64_t key, int64_t first, i
         for (int b = 0; b < blocks; b++) {
             __m512 change = _mm512_mul_ps(_mm512_sub_ps(sums[t][b], of->delta[b]), root);
             sums[t][b] = _mm512_mul_ps(shares[t][b], change);
-            keep(sums[t][b], weights[t] + b * LANES / 2);
+            narrow(sums[t][b], (bf16 *)(weights[t] + b * LANES / 2));
         }
     give(blocks, weights, room.query_pairs, width, room.d_keys + key * width);
     for (int t = 0; t < TOGETHER; t += 2)

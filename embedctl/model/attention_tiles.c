@@ -146,8 +146,8 @@ INLINE void weigh(const int blocks, Room room, int64_t key, int64_t first, int64
                     __m512 change = _mm512_sub_ps(_mm512_loadu_ps(room.changes + here), of->delta[b]);
                     changes[i - t] = _mm512_mul_ps(share, _mm512_mul_ps(change, root));
                 }
-                keep(share, of_shares + i * LANES + b * LANES / 2);
-                keep(changes[i - t], of_changes + i * LANES + b * LANES / 2);
+                narrow(share, (bf16 *)(of_shares + i * LANES + b * LANES / 2));
+                narrow(changes[i - t], (bf16 *)(of_changes + i * LANES + b * LANES / 2));
             }
             _mm512_storeu_si512(room.pulls + (key + t - first + b) * LANES, pairs(changes[0], changes[1]));
         }

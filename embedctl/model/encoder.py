@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embedctl.model import native
+from embedctl.model import fused
 from embedctl.model.attention import angles, attend, rotate
 from embedctl.model.batch import FlatBatch
 from embedctl.model.packed import PackedLinear
@@ -37,8 +37,8 @@ class BertBlock(nn.Module):
 
     def forward(self, hidden_TD: Tensor, batch: FlatBatch, turns: Sequence[Angles]) -> Tensor:
         mixed_TD = attend(linear(self.qkv, hidden_TD), batch, heads=self.heads, window=None)
-        hidden_TD = add_norm(self.attention_norm, hidden_TD, linear(self.out, mixed_TD))
-        return add_norm(self.norm, hidden_TD, linear(self.down, linear(self.up, hidden_TD, gelu=True)))
+        hidden_TD = add_norm(self.attention_norm, hidden_TD, self.out, mixed_TD)
+        return add_norm(self.norm, hidden_TD, self.down, raised(self.up, hidden_TD))
 
 
 class ModernBlock(nn.Module):
@@ -124,13 +124,22 @@ class Encoder(nn.Module):
         return hidden_TD.index_select(0, picked_B).float()
 
 
-def linear(layer: nn.Module, x: Tensor, *, gelu: bool = False) -> Tensor:
-    """The layer in the arithmetic of ``x``; ``gelu``: and then that function (Hendrycks & Gimpel, arXiv:1606.08415)."""
+def linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """The layer in the arithmetic of ``x``."""
     if isinstance(layer, PackedLinear):
-        return layer(x, gelu=gelu)  # type: ignore[no-any-return]
+        return layer(x)  # type: ignore[no-any-return]
     assert isinstance(layer, nn.Linear)
-    found = F.linear(x, layer.weight.to(x.dtype), None if layer.bias is None else layer.bias.to(x.dtype))
-    return F.gelu(found) if gelu else found
+    return F.linear(x, layer.weight.to(x.dtype), None if layer.bias is None else layer.bias.to(x.dtype))
+
+
+def raised(layer: nn.Module, x: Tensor) -> Tensor:
+    """GELU of the layer."""
+    if isinstance(layer, PackedLinear):
+        return layer(x, gelu=True)  # type: ignore[no-any-return]
+    assert isinstance(layer, nn.Linear)
+    if layer.out_features % 16 == 0 and fused.can_take(x, layer.bias):
+        return fused.gelu(F.linear(x, layer.weight.to(x.dtype)), layer.bias)
+    return F.gelu(linear(layer, x))
 
 
 def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
@@ -139,9 +148,13 @@ def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
     return F.layer_norm(x, layer.normalized_shape, layer.weight.to(x.dtype), bias, layer.eps)
 
 
-def add_norm(layer: nn.LayerNorm, x: Tensor, added: Tensor) -> Tensor:
-    """The norm of the sum."""
-    return native.add_norm(layer, x, added) if native.can_add_norm(layer, x) else norm(layer, x + added)
+def add_norm(layer: nn.LayerNorm, x: Tensor, by: nn.Module, y: Tensor) -> Tensor:
+    """The norm of ``x + by(y)``."""
+    if not fused.can_take(x, layer.weight, layer.bias):
+        return norm(layer, x + linear(by, y))
+    if isinstance(by, nn.Linear) and fused.can_take(x, by.bias):
+        return fused.add_norm(layer, x, F.linear(y, by.weight.to(y.dtype)), by.bias)
+    return fused.add_norm(layer, x, linear(by, y), None)
 
 
 def initialise(shape: Shape, seed: int) -> Encoder:

@@ -1,5 +1,5 @@
 /* Numbers in the lanes of AVX-512's registers. A pair is two neighbouring bfloat16 in one 32-bit lane, as VDPBF16PS
-   multiplies them. Widths are multiples of 32. */
+   multiplies them. */
 
 #ifndef EMBEDCTL_LANES_H
 #define EMBEDCTL_LANES_H
@@ -131,17 +131,32 @@ INLINE void from_lanes(const int blocks, const int32_t *from, bf16 *to, int64_t 
         }
 }
 
-/* Numbers of a block of queries for one key, in pairs of neighbouring queries. */
-INLINE void keep(__m512 numbers, int32_t *to) {
-    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(numbers));
-}
-
 INLINE void write_rows(const float *from, int64_t length, int width, bf16 *to, int64_t stride) {
     for (int64_t t = 0; t < length; t++)
         for (int c = 0; c < width; c += 32) {
             __m512 low = _mm512_loadu_ps(from + t * width + c), high = _mm512_loadu_ps(from + t * width + c + LANES);
             _mm512_storeu_si512(to + t * stride + c, (__m512i)_mm512_cvtne2ps_pbh(high, low));
         }
+}
+
+INLINE __m512 widened(const bf16 *from) {
+    __m512i whole = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(whole, 16));
+}
+
+INLINE void narrow(__m512 numbers, bf16 *to) {
+    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(numbers));
+}
+
+#define CHUNK 64 /* tokens whose gradients of weights are summed by themselves, whichever thread takes them */
+
+/* The sum of `many` runs of `width` numbers, always in the same order. */
+FAST static inline void add_chunks(const float *runs, int64_t many, int64_t width, float *sum) {
+    for (int64_t c = 0; c < width; c++)
+        sum[c] = 0.0f;
+    for (int64_t i = 0; i < many; i++)
+        for (int64_t c = 0; c < width; c++)
+            sum[c] += runs[i * width + c];
 }
 
 #endif

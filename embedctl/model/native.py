@@ -1,11 +1,11 @@
-"""Attention and norms on a CPU in C, where that was built and the processor has AVX-512 BF16."""
+"""Attention on a CPU in C, where that was built and the processor has AVX-512 BF16."""
 
 import ctypes
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from embedctl import compiled
 from embedctl.model.batch import FlatBatch
@@ -28,7 +28,7 @@ class _Job(ctypes.Structure):
 
 def available() -> bool:
     """Whether it was built, and the processor can run it."""
-    return _library() is not None
+    return library() is not None
 
 
 def can_attend(qkv_T3D: Tensor, heads: int) -> bool:
@@ -41,28 +41,6 @@ def attend(qkv_T3D: Tensor, batch: FlatBatch, *, heads: int, window: int | None)
     """As :func:`embedctl.model.attention.attend`; bits do not depend on the number of threads, nor on other texts."""
     mixed: Tensor = _Attention.apply(qkv_T3D, batch, heads, window)  # type: ignore[no-untyped-call]
     return mixed
-
-
-def can_add_norm(layer: nn.LayerNorm, x: Tensor) -> bool:
-    """Whether :func:`add_norm` takes this: inference in bfloat16 on a CPU, weights in float32."""
-    if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.bfloat16 or x.shape[-1] % 16:
-        return False
-    return layer.bias is not None and layer.weight.dtype == layer.bias.dtype == torch.float32 and available()
-
-
-def add_norm(layer: nn.LayerNorm, one_TD: Tensor, other_TD: Tensor) -> Tensor:
-    """The norm of the sum; nothing is rounded in between."""
-    one_TD, other_TD = one_TD.contiguous(), other_TD.contiguous()
-    normed_TD = torch.empty_like(one_TD)
-    places = [ctypes.c_void_p(each.data_ptr()) for each in (one_TD, other_TD, layer.weight, layer.bias)]
-    sizes = [ctypes.c_int64(size) for size in one_TD.shape]
-    library = _library()
-    assert library is not None
-    if library.embedctl_add_norm(
-        *places, ctypes.c_float(layer.eps), *sizes, torch.get_num_threads(), ctypes.c_void_p(normed_TD.data_ptr())
-    ):
-        raise MemoryError
-    return normed_TD
 
 
 class _Attention(torch.autograd.Function):
@@ -95,19 +73,20 @@ def _call(
     ends, sides = batch.ends, -1 if window is None else window
     job = _Job(ends.data_ptr(), len(batch.lengths), batch.longest, heads, width, sides, torch.get_num_threads(), 0)
     places = [ctypes.c_void_p(None if each is None else each.data_ptr()) for each in tensors]
-    if getattr(_library(), f"{name}_by_tiles" if _has_tiles() else name)(*places, ctypes.byref(job)):
+    if getattr(library(), f"{name}_by_tiles" if _has_tiles() else name)(*places, ctypes.byref(job)):
         raise MemoryError
 
 
 @cache
 def _has_tiles() -> bool:
     """Whether the processor multiplies tiles (AMX): several times as fast as its vector registers."""
-    library = _library()
-    return library is not None and bool(library.embedctl_has_tiles())
+    here = library()
+    return here is not None and bool(here.embedctl_has_tiles())
 
 
 @cache
-def _library() -> ctypes.CDLL | None:
+def library() -> ctypes.CDLL | None:
+    """What is in attention.h, norm.c and gelu.c; ``None`` if it is not there."""
     # It takes OpenMP from torch, which has it loaded: another one's threads would be in the way of torch's.
-    library = compiled.load("embedctl.model._attention")
-    return library if library is not None and library.embedctl_can_attend() else None
+    found = compiled.load("embedctl.model._attention")
+    return found if found is not None and found.embedctl_can_attend() else None
