@@ -41,6 +41,7 @@ FAULT_DIM = 16
 # Stores whose speed is measured, and how they are set. PostgreSQL is the one of the tests, with fsync.
 STORES = {
     "LanceDB": ("store.kind=lancedb",),
+    "LanceDB, `store.full_text = false`": ("store.kind=lancedb", "store.full_text=false"),
     "pgvector": ("store.kind=pgvector",),
     "pgvector, `store.full_text = false`": ("store.kind=pgvector", "store.full_text=false"),
     "pgvector, the same, `halfvec`": ("store.kind=pgvector", "store.full_text=false", "store.column=halfvec"),

@@ -19,6 +19,8 @@ from embedctl.store.protocol import Hit, Limits, Vector, Where
 _REFINE_FACTOR = 20
 _LEAST_PROBES = 30
 _IDS_PER_PAGE = 10_000
+# Each write leaves one; so many cost a search nothing.
+_MOST_FRAGMENTS = 16
 
 
 class LanceStore:
@@ -33,6 +35,7 @@ class LanceStore:
         self._name = settings.collection
         self.target = target
         self._opened: Any = None
+        self._is_new = False
 
     @property
     def dim(self) -> int | None:
@@ -59,6 +62,7 @@ class LanceStore:
             )
         if have is None:
             self._opened = self._connection().create_table(self._name, schema=schema(dim))
+            self._is_new = True
         self._refuse_old()
 
     def size(self, rows: pa.RecordBatch) -> None:
@@ -104,8 +108,10 @@ class LanceStore:
         for column, kind in wanted.items():
             if column not in have:
                 table.create_index(column, config=kind)
-        # Each write made a version of its own; keep those of the last hour for readers that are under way.
-        table.optimize(cleanup_older_than=timedelta(hours=1))
+        # What is new has nothing to clean up, and its indexes hold all rows.
+        if not self._is_new or table.stats()["fragment_stats"]["num_fragments"] > _MOST_FRAGMENTS:
+            # Each write made a version of its own; keep those of the last hour for readers that are under way.
+            table.optimize(cleanup_older_than=timedelta(hours=1))
 
     def search(self, vector: Vector, k: int, *, model: str, where: Where) -> list[Hit]:
         table = self._table()

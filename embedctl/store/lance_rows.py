@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from embedctl.embedding.vectors import matrix
@@ -10,6 +11,7 @@ from embedctl.store.filters import labels_of
 
 # How json.dumps joins a text to what stands before it.
 _TEXT = ', "text": '
+_PLAIN = {str, int, bool, type(None)}
 
 
 def schema(dim: int) -> pa.Schema:
@@ -60,7 +62,7 @@ def _split(line: str) -> tuple[str, dict[str, Any], str | None]:
     head, mark, tail = line.rpartition(_TEXT)
     if mark and tail.endswith("}"):
         try:
-            own, text = json.loads(head + "}"), json.loads(tail[:-1])
+            own, text = _members(head + "}"), orjson.loads(tail[:-1])
         except json.JSONDecodeError:
             pass  # What was cut was no member of the whole.
         else:
@@ -69,3 +71,9 @@ def _split(line: str) -> tuple[str, dict[str, Any], str | None]:
     own = json.loads(line)
     text = own.pop("text") if isinstance(own.get("text"), str) else None
     return json.dumps(own, ensure_ascii=False), own, text
+
+
+def _members(text: str) -> dict[str, Any]:
+    """As ``json`` reads it, which knows integers of more than 64 bits; orjson makes floats of them, and is faster."""
+    found: dict[str, Any] = orjson.loads(text)
+    return found if _PLAIN.issuperset(map(type, found.values())) else json.loads(text)
