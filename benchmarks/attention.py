@@ -21,7 +21,7 @@ ROUNDS = 15
 def main() -> None:
     if not native.available():
         raise SystemExit("error: attention in C was not built here, or the processor has no AVX-512 BF16")
-    print("products by", "tiles" if native._has_tiles() else "vector registers")
+    print("products by", "tiles" if native.has_tiles() else "vector registers")
     print(f"{'tokens':>6} {'inference: torch':>17} {'C':>6} {'':>6}  {'training: torch':>15} {'C':>6}")
     for length in (16, 64, 128, 256, 512, 1024):
         lengths = [length] * (TOKENS // length)

@@ -377,12 +377,12 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 @pytest.mark.parametrize("form", ["npy", "safetensors", "jsonl"])
 def test_memory_does_not_grow_with_the_vectors(form: str):
     peaks = []
-    for count in (8_000, 80_000):
+    for count in (8_000, 48_000):
         layout = Layout(Path("ws").absolute(), "main", str(count))
         values = np.random.default_rng(1).standard_normal((count, 256)).astype(np.float32)
         write_vectors(layout, [f"r{n}" for n in range(count)], values, [{}] * count, "float32", parts=count // 4000)
         ran = subprocess.run([sys.executable, "-c", PEAK, form, str(count)], capture_output=True, text=True, check=True)
         peaks.append(int(ran.stdout) * 1024)
 
-    # The vectors themselves are 82 MB.
-    assert peaks[1] - peaks[0] < 40e6, peaks
+    # The vectors between the two are 41 MB.
+    assert peaks[1] - peaks[0] < 20e6, peaks

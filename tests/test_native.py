@@ -22,10 +22,10 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(autouse=True, params=["lanes", "tiles"])
 def _products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test with the processor's vector registers alone, and with its tiles if it has some."""
-    if request.param == "tiles" and not native._has_tiles():
+    if request.param == "tiles" and not native.has_tiles():
         pytest.skip("the processor has no tiles (AMX)")
     if request.param == "lanes":
-        monkeypatch.setattr(native, "_has_tiles", lambda: False)
+        monkeypatch.setattr(native, "has_tiles", lambda: False)
 
 
 def batch_of(lengths: list[int]) -> FlatBatch:

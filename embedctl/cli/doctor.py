@@ -51,7 +51,7 @@ def _attention() -> list["Check"]:
     if not torch.cpu._is_avx512_bf16_supported():
         return []
     if native.available():
-        return [Check("attention", "ok", "in C")]
+        return [Check("attention", "ok", "in C, by tiles (AMX)" if native.has_tiles() else "in C")]
     hint = "embedctl embeds and trains a quarter faster with it: install a C compiler, then embedctl again"
     return [Check("attention", "warn", "by torch: the part in C was not built", hint)]
 

@@ -2,10 +2,14 @@
    Sapphire Rapids): thirty-two queries with thirty-two keys at a time, two tiles by two. Layouts are the same, so that
    scores come with a query in each lane; only what is mixed needs its rows turned into columns. */
 
+#if defined(__linux__) && defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define HAS_TILES
 #define TARGET "avx512f,avx512bw,avx512bf16,amx-tile,amx-bf16"
+#endif
+
 #include "attention.h"
 
-#if defined(FAST) && defined(__linux__) && (defined(__clang__) || __GNUC__ >= 11)
+#ifdef HAS_TILES
 
 #include <cpuid.h>
 #include <string.h>

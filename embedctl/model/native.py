@@ -31,6 +31,13 @@ def available() -> bool:
     return library() is not None
 
 
+@cache
+def has_tiles() -> bool:
+    """Whether the processor multiplies tiles (AMX): several times as fast as its vector registers."""
+    here = library()
+    return here is not None and bool(here.embedctl_has_tiles())
+
+
 def can_attend(qkv_T3D: Tensor, heads: int) -> bool:
     """Whether it takes this: bfloat16 on a CPU, heads of a multiple of 32."""
     here = qkv_T3D.device.type == "cpu" and qkv_T3D.dtype == torch.bfloat16
@@ -73,15 +80,8 @@ def _call(
     ends, sides = batch.ends, -1 if window is None else window
     job = _Job(ends.data_ptr(), len(batch.lengths), batch.longest, heads, width, sides, torch.get_num_threads(), 0)
     places = [ctypes.c_void_p(None if each is None else each.data_ptr()) for each in tensors]
-    if getattr(library(), f"{name}_by_tiles" if _has_tiles() else name)(*places, ctypes.byref(job)):
+    if getattr(library(), f"{name}_by_tiles" if has_tiles() else name)(*places, ctypes.byref(job)):
         raise MemoryError
-
-
-@cache
-def _has_tiles() -> bool:
-    """Whether the processor multiplies tiles (AMX): several times as fast as its vector registers."""
-    here = library()
-    return here is not None and bool(here.embedctl_has_tiles())
 
 
 @cache
