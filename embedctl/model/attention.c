@@ -90,7 +90,8 @@ FAST static int attend_some(Rows all, Job *job) {
     room.queries = room.shares + length * LANES;
     room.mixed = room.queries + width * LANES;
     Rows head;
-    while (take(job, &all, &head))
+    int64_t number = -1;
+    while (take(job, &all, &number, &head))
         attend_head(&head, job, room);
     free(whole);
     return 0;

@@ -34,12 +34,15 @@ typedef struct {
     int64_t length;
 } Rows;
 
-/* A head of those that are left; the last texts, which are the longest, come first. */
-INLINE int take(Job *job, const Rows *all, Rows *head) {
-    int64_t number = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
-    if (number >= job->texts * job->heads)
+/* A head of those that are left; the last texts, which are the longest, come first. A thread takes two neighbouring
+   ones in turn, as their rows share pairs of lines of the cache, which are fetched together.
+
+   number: of the thread's last head; -1 before the first */
+INLINE int take(Job *job, const Rows *all, int64_t *number, Rows *head) {
+    *number = *number >= 0 && *number % 2 == 0 ? *number + 1 : __atomic_fetch_add(&job->next, 2, __ATOMIC_RELAXED);
+    if (*number >= job->texts * job->heads)
         return 0;
-    const int64_t text = job->texts - 1 - number / job->heads, in_text = number % job->heads;
+    const int64_t text = job->texts - 1 - *number / job->heads, in_text = *number % job->heads;
     const int64_t begin = job->ends[text], column = in_text * job->width, side = (int64_t)job->heads * job->width;
     head->length = job->ends[text + 1] - begin;
     head->qkv = all->qkv + begin * 3 * side + column;

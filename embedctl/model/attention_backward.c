@@ -133,7 +133,8 @@ FAST static int pull_some(Rows all, Job *job) {
     room.up_pairs = room.query_pairs + block;
     room.mixed = room.up_pairs + block;
     Rows head;
-    while (take(job, &all, &head))
+    int64_t number = -1;
+    while (take(job, &all, &number, &head))
         pull_head(&head, job, room);
     free(whole);
     return 0;

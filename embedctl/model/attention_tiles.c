@@ -231,7 +231,8 @@ FAST static int take_some(Rows all, Job *job, int back) {
     room.columns = (bf16 *)(room.sums + squares);
     open_tiles();
     Rows head;
-    while (take(job, &all, &head))
+    int64_t number = -1;
+    while (take(job, &all, &number, &head))
         if (back)
             pull_head(&head, job, room);
         else
