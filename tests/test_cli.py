@@ -20,7 +20,7 @@ HEAVY = (
     "torch", "numpy", "pyarrow", "datasets", "tokenizers", "lancedb", "pinecone", "wandb", "tensorboard", "pydantic",
     "huggingface_hub", "psutil", "pynvml", "yaml",
 )  # fmt: skip
-HELP_SECONDS = 0.25
+HELP_OF_LIBRARIES = 1.5  # 1.2 to 1.3 measured; numpy alone, imported by mistake, makes it 1.9
 
 
 def commands() -> list[tuple[str, ...]]:
@@ -72,15 +72,20 @@ sys.exit(f"imported for help: {{heavy}}" if heavy else 0)
 
 
 @pytest.mark.parametrize("words", [(), ("train",), ("embed", "search")], ids=" ".join)
-def test_help_is_there_in_a_quarter_of_a_second(words: tuple[str, ...]) -> None:
+def test_help_takes_little_more_than_the_libraries_that_print_it(words: tuple[str, ...]) -> None:
+    """The best of each side, taken in turn, in processor time: neither the machine nor its other work counts."""
+
     def took(*command: str) -> float:
         began = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *command], check=True, capture_output=True)
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         return ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime
 
-    # The best of several, and its processor time: what else runs on the machine is not the program's doing.
-    assert min(took("-m", "embedctl", *words, "--help") for _ in range(7)) < HELP_SECONDS
+    libraries, ours = zip(
+        *((took("-c", "import typer, typer.rich_utils"), took("-m", "embedctl", *words, "--help")) for _ in range(9)),
+        strict=True,
+    )
+    assert min(ours) < HELP_OF_LIBRARIES * min(libraries)
 
 
 def test_the_version_is_the_packages(run: Run) -> None:

@@ -112,9 +112,8 @@ def test_texts_in_a_batch_do_not_touch_each_other(texts: list[str], name: str):
 def test_a_text_may_hold_what_is_put_between_texts(name: str):
     between = engines._BETWEEN["content"]
 
-    check(
-        tokenizers_at_hand()[name], ["A text,", f"one {between} with it", between, "", f"{between}{between} and more"]
-    )
+    texts = ["A text,", f"one {between} with it", between, "", f"{between}{between} and more"]
+    assert check(tokenizers_at_hand()[name], texts).engine.name == "gigatoken"
 
 
 def test_words_that_are_not_in_the_vocabulary_are_found_without_tokenizers(monkeypatch: pytest.MonkeyPatch):
