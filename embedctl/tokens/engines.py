@@ -91,11 +91,17 @@ class Gigatoken:
         self._forms = bool(described["normalizer"]) and not lowers
         self.picky = self._forms or bool(self._added)
         self._between = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        described["added_tokens"].append({**_BETWEEN, "id": self._between})
         if lowers:
             described["normalizer"] = None
-        definition = f'{json.dumps(described)[:-1]}, "model":{model}'
-        self._encode = gigatoken.Tokenizer.from_json(definition.encode()).encode
+
+        def made(added: list[Any]) -> Any:
+            definition = f'{json.dumps({**described, "added_tokens": added})[:-1]}, "model":{model}'
+            return gigatoken.Tokenizer.from_json(definition.encode()).encode
+
+        added = described["added_tokens"]
+        self._encode = made([*added, {**_BETWEEN, "id": self._between}])
+        # Made when it is needed, which is next to never.
+        self._encode_alone = cache(lambda: made(added))
 
     def sure(self, text: str) -> bool:
         if self._forms and not text.isascii() and not is_assigned(text):
@@ -111,8 +117,8 @@ class Gigatoken:
         found = self._encode(blob.replace(SEPARATOR, _BETWEEN["content"].encode()))
         ends = np.flatnonzero(found == self._between)
         if len(ends) != len(texts):
-            # Some text holds this special token itself.
-            return joined([self._encode(text) for text in texts])
+            # Some text holds what is put between texts.
+            return joined([self._encode_alone()(text) for text in texts])
         offsets = np.zeros(len(texts) + 1, np.int64)
         offsets[1:] = ends - np.arange(len(ends))
         return Flat(found[found != self._between], offsets)
