@@ -156,12 +156,19 @@ def test_killed_for_real_again_and_again_it_ends_as_if_left_alone():
     whole = files(LAYOUT.corpus)
     Path("ws").rename("whole")
 
+    def steps() -> list[Path]:
+        return list(LAYOUT.corpus.parent.glob(".main.steps/step-*"))
+
     chance, done = random.Random(7), dict[str, tuple[int, int]]()
     for _ in range(4):
         with subprocess.Popen(driver, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
             assert running.stdout
             assert running.stdout.readline() == "ready\n"
-            time.sleep(chance.uniform(0.1, took / 3))
+            # However slow the machine is, it gets somewhat farther each time.
+            before = len(steps())
+            while len(steps()) == before and running.poll() is None:
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0, took / 6))
             running.kill()
         if LAYOUT.corpus.exists():
             break
