@@ -12,7 +12,7 @@ from embedctl.model.shape import Shape
 
 def encoder_of(layout: str) -> Encoder:
     shape = Shape(
-        vocabulary=100, max_tokens=700, layers=2, dim=64, heads=4, intermediate_dim=96, layout=layout, local_tokens=24
+        vocabulary=100, max_tokens=700, layers=2, dim=64, heads=2, intermediate_dim=96, layout=layout, local_tokens=24
     )
     return initialise(shape, seed=1).eval()
 
@@ -44,5 +44,5 @@ def test_packed_layers_compute_the_same(layout: str, dtype: torch.dtype, toleran
 
     made = packed(encoder, dtype)
 
-    assert any(isinstance(module, PackedLinear) for module in made.modules())
+    assert made.whole is not None or any(isinstance(module, PackedLinear) for module in made.modules())
     np.testing.assert_allclose(encode(made, texts, dtype=dtype), encode(encoder, texts, dtype=dtype), atol=tolerance)

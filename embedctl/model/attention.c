@@ -44,8 +44,8 @@ INLINE __m512 share(const int b, Room room, int64_t count, __m512 scale, __m512 
 /* The queries from `query` on, `blocks` times sixteen or as many as there are. */
 INLINE void attend_block(const int blocks, const Rows *head, int64_t query, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, length = head->length, left = length - query;
-    to_lanes(blocks, head->qkv + query * 3 * side, 3 * side, left, width, room.queries);
+    const int64_t length = head->length, left = length - query;
+    to_lanes(blocks, head->qkv + query * head->of_qkv, head->of_qkv, left, width, room.queries);
 
     Sight sight = sight_of(blocks, query, length, job->window, TOGETHER);
     __m512 top[2] = {_mm512_set1_ps(-__builtin_inff()), _mm512_set1_ps(-__builtin_inff())};
@@ -61,14 +61,14 @@ INLINE void attend_block(const int blocks, const Rows *head, int64_t query, cons
         note(head, query + b * LANES, shift, each[b]);
     }
     mix(blocks, room.shares, room.values + sight.first / 2 * width, count / 2, width, each, room.mixed);
-    from_lanes(blocks, room.mixed, head->out + query * side, side, left, width);
+    from_lanes(blocks, room.mixed, head->out + query * head->of_out, head->of_out, left, width);
 }
 
 FAST static void attend_head(const Rows *head, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, length = head->length, rows = padded(length, TOGETHER);
-    copy_rows(head->qkv + side, 3 * side, length, rows, width, room.keys);
-    pair_rows(head->qkv + 2 * side, 3 * side, length, rows, width, room.values);
+    const int64_t length = head->length, rows = padded(length, TOGETHER);
+    copy_rows(head->qkv + head->part, head->of_qkv, length, rows, width, room.keys);
+    pair_rows(head->qkv + 2 * head->part, head->of_qkv, length, rows, width, room.values);
     int64_t query = 0;
     for (; query + LANES < length; query += 2 * LANES)
         attend_block(2, head, query, job, room);

@@ -10,12 +10,13 @@
 /* The texts of a batch, and the heads of a model; `next` is shared by the threads.
 
    ends:   (texts + 1), where each text begins, and where the last one ends
-   window: tokens to either side that a token sees; -1: the whole text */
+   window: tokens to either side that a token sees; -1: the whole text
+   tokens: 0: rows of a token's heads side by side; else, of all texts: head after head, each of so many rows */
 typedef struct {
     const int32_t *ends;
     int64_t texts, longest;
     int heads, width, window, threads;
-    int64_t next;
+    int64_t tokens, next;
 } Job;
 
 #ifdef FAST
@@ -24,14 +25,16 @@ typedef struct {
 
 /* Rows of all texts, or of one head of one text.
 
-   sums: may be NULL in the forward pass; of a head, `length` numbers and again so many */
+   sums:  may be NULL in the forward pass; of a head, `length` numbers and again so many
+   of_qkv, of_out: numbers from a token to the next one
+   part:  numbers from a query to its key, and from there to its value */
 typedef struct {
     const bf16 *qkv;
     bf16 *out;
     float *sums;
     const bf16 *gradient;
     bf16 *d_qkv;
-    int64_t length;
+    int64_t length, of_qkv, of_out, part;
 } Rows;
 
 /* A head of those that are left; the last texts, which are the longest, come first. A thread takes two neighbouring
@@ -43,13 +46,18 @@ INLINE int take(Job *job, const Rows *all, int64_t *number, Rows *head) {
     if (*number >= job->texts * job->heads)
         return 0;
     const int64_t text = job->texts - 1 - *number / job->heads, in_text = *number % job->heads;
-    const int64_t begin = job->ends[text], column = in_text * job->width, side = (int64_t)job->heads * job->width;
+    const int64_t begin = job->ends[text], width = job->width, side = job->heads * width;
     head->length = job->ends[text + 1] - begin;
-    head->qkv = all->qkv + begin * 3 * side + column;
-    head->out = all->out + begin * side + column;
     head->sums = all->sums ? all->sums + 2 * (begin * job->heads + in_text * head->length) : NULL;
-    head->gradient = all->gradient ? all->gradient + begin * side + column : NULL;
-    head->d_qkv = all->d_qkv ? all->d_qkv + begin * 3 * side + column : NULL;
+    head->of_qkv = job->tokens ? width : 3 * side;
+    head->of_out = job->tokens ? width : side;
+    head->part = job->tokens ? job->tokens * side : side;
+    const int64_t across = in_text * (job->tokens ? job->tokens * width : width);
+    const int64_t in_qkv = begin * head->of_qkv + across, in_out = begin * head->of_out + across;
+    head->qkv = all->qkv + in_qkv;
+    head->out = all->out + in_out;
+    head->gradient = all->gradient ? all->gradient + in_out : NULL;
+    head->d_qkv = all->d_qkv ? all->d_qkv + in_qkv : NULL;
     return 1;
 }
 

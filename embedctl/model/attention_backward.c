@@ -78,13 +78,13 @@ INLINE void pull_keys(const int blocks, Room room, int64_t key, int64_t first, i
 
 INLINE void pull_block(const int blocks, const Rows *head, int64_t query, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, length = head->length, left = length - query;
-    const bf16 *queries = head->qkv + query * 3 * side, *ups = head->gradient + query * side;
-    to_lanes(blocks, queries, 3 * side, left, width, room.queries);
-    to_lanes(blocks, ups, side, left, width, room.ups);
-    to_lanes(blocks, head->out + query * side, side, left, width, room.mixed);
-    pair_rows(queries, 3 * side, left, blocks * LANES, width, room.query_pairs);
-    pair_rows(ups, side, left, blocks * LANES, width, room.up_pairs);
+    const int64_t length = head->length, left = length - query;
+    const bf16 *queries = head->qkv + query * head->of_qkv, *ups = head->gradient + query * head->of_out;
+    to_lanes(blocks, queries, head->of_qkv, left, width, room.queries);
+    to_lanes(blocks, ups, head->of_out, left, width, room.ups);
+    to_lanes(blocks, head->out + query * head->of_out, head->of_out, left, width, room.mixed);
+    pair_rows(queries, head->of_qkv, left, blocks * LANES, width, room.query_pairs);
+    pair_rows(ups, head->of_out, left, blocks * LANES, width, room.up_pairs);
     Queries of;
     look_up(blocks, head, query, room.ups, room.mixed, width, &of);
 
@@ -95,15 +95,15 @@ INLINE void pull_block(const int blocks, const Rows *head, int64_t query, const 
     const __m512 whole[2] = {_mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f)};
     const int64_t count = (sight.last - sight.first) / 2;
     mix(blocks, room.d_scores, room.key_pairs + sight.first / 2 * width, count, width, whole, room.mixed);
-    from_lanes(blocks, room.mixed, head->d_qkv + query * 3 * side, 3 * side, left, width);
+    from_lanes(blocks, room.mixed, head->d_qkv + query * head->of_qkv, head->of_qkv, left, width);
 }
 
 FAST static void pull_head(const Rows *head, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, length = head->length, rows = padded(length, TOGETHER);
-    copy_rows(head->qkv + side, 3 * side, length, rows, width, room.keys);
-    copy_rows(head->qkv + 2 * side, 3 * side, length, rows, width, room.values);
-    pair_rows(head->qkv + side, 3 * side, length, rows, width, room.key_pairs);
+    const int64_t length = head->length, rows = padded(length, TOGETHER);
+    copy_rows(head->qkv + head->part, head->of_qkv, length, rows, width, room.keys);
+    copy_rows(head->qkv + 2 * head->part, head->of_qkv, length, rows, width, room.values);
+    pair_rows(head->qkv + head->part, head->of_qkv, length, rows, width, room.key_pairs);
     for (int64_t i = 0; i < rows * width; i++)
         room.d_keys[i] = room.d_values[i] = 0.0f;
     int64_t query = 0;
@@ -111,8 +111,8 @@ FAST static void pull_head(const Rows *head, const Job *job, Room room) {
         pull_block(2, head, query, job, room);
     if (query < length)
         pull_block(1, head, query, job, room);
-    write_rows(room.d_keys, length, width, head->d_qkv + side, 3 * side);
-    write_rows(room.d_values, length, width, head->d_qkv + 2 * side, 3 * side);
+    write_rows(room.d_keys, length, width, head->d_qkv + head->part, head->of_qkv);
+    write_rows(room.d_values, length, width, head->d_qkv + 2 * head->part, head->of_qkv);
 }
 
 FAST static int pull_some(Rows all, Job *job) {

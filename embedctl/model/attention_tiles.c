@@ -2,10 +2,7 @@
    Sapphire Rapids): thirty-two queries with thirty-two keys at a time, two tiles by two. Layouts are the same, so that
    scores come with a query in each lane; only what is mixed needs its rows turned into columns. */
 
-#if defined(__linux__) && defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
-#define HAS_TILES
-#define TARGET "avx512f,avx512bw,avx512bf16,amx-tile,amx-bf16"
-#endif
+#include "tiles.h" /* first: it says what the compiler may use */
 
 #include "attention.h"
 
@@ -15,8 +12,6 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include "tiles.h"
 
 #define APART 32 /* numbers between columns beyond their length, so that they do not share lines of the cache */
 
@@ -100,8 +95,8 @@ INLINE __m512 share(const int b, Room room, Sight sight, const Rows *head, int64
 
 INLINE void attend_block(const int blocks, const Rows *head, int64_t query, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, left = head->length - query, many = padded(head->length, SIDE);
-    to_lanes(2, head->qkv + query * 3 * side, 3 * side, left, width, room.lanes);
+    const int64_t left = head->length - query, many = padded(head->length, SIDE);
+    to_lanes(2, head->qkv + query * head->of_qkv, head->of_qkv, left, width, room.lanes);
     Sight sight = sight_of(blocks, query, head->length, job->window, SIDE);
     for (int64_t key = sight.first; key < sight.last; key += SIDE)
         multiply(rows_of(room.rows + key * (width / 2), width), lanes_of(room.lanes), width / SIDE,
@@ -113,14 +108,14 @@ INLINE void attend_block(const int blocks, const Rows *head, int64_t query, cons
         note(head, query + b * LANES, shift, each[b]);
     }
     mix_columns(blocks, room.pulls, room.columns, many, sight, width, each, room.sums, room.mixed);
-    from_lanes(blocks, room.mixed, head->out + query * side, side, left, width);
+    from_lanes(blocks, room.mixed, head->out + query * head->of_out, head->of_out, left, width);
 }
 
 FAST static void attend_head(const Rows *head, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, length = head->length, many = padded(length, SIDE);
-    copy_rows(head->qkv + side, 3 * side, length, many, width, room.rows);
-    turn(head->qkv + 2 * side, 3 * side, length, many, width, room.columns);
+    const int64_t length = head->length, many = padded(length, SIDE);
+    copy_rows(head->qkv + head->part, head->of_qkv, length, many, width, room.rows);
+    turn(head->qkv + 2 * head->part, head->of_qkv, length, many, width, room.columns);
     int64_t query = 0;
     for (; query + LANES < length; query += SIDE)
         attend_block(2, head, query, job, room);
@@ -159,13 +154,13 @@ INLINE void weigh(const int blocks, Room room, int64_t key, int64_t first, int64
 
 INLINE void pull_block(const int blocks, const Rows *head, int64_t query, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, left = head->length - query, many = padded(head->length, SIDE);
-    const bf16 *queries = head->qkv + query * 3 * side, *ups = head->gradient + query * side;
-    to_lanes(2, queries, 3 * side, left, width, room.lanes);
-    to_lanes(2, ups, side, left, width, room.ups);
-    to_lanes(blocks, head->out + query * side, side, left, width, room.mixed);
-    pair_rows(queries, 3 * side, left, SIDE, width, room.query_pairs);
-    pair_rows(ups, side, left, SIDE, width, room.up_pairs);
+    const int64_t left = head->length - query, many = padded(head->length, SIDE);
+    const bf16 *queries = head->qkv + query * head->of_qkv, *ups = head->gradient + query * head->of_out;
+    to_lanes(2, queries, head->of_qkv, left, width, room.lanes);
+    to_lanes(2, ups, head->of_out, left, width, room.ups);
+    to_lanes(blocks, head->out + query * head->of_out, head->of_out, left, width, room.mixed);
+    pair_rows(queries, head->of_qkv, left, SIDE, width, room.query_pairs);
+    pair_rows(ups, head->of_out, left, SIDE, width, room.up_pairs);
     Queries of;
     look_up(blocks, head, query, room.ups, room.mixed, width, &of);
     if (blocks == 1) /* the queries that are not there give nothing */
@@ -186,15 +181,15 @@ INLINE void pull_block(const int blocks, const Rows *head, int64_t query, const 
     }
     const __m512 whole[2] = {_mm512_set1_ps(1.0f), _mm512_set1_ps(1.0f)};
     mix_columns(blocks, room.pulls, room.columns, many, sight, width, whole, room.sums, room.mixed);
-    from_lanes(blocks, room.mixed, head->d_qkv + query * 3 * side, 3 * side, left, width);
+    from_lanes(blocks, room.mixed, head->d_qkv + query * head->of_qkv, head->of_qkv, left, width);
 }
 
 FAST static void pull_head(const Rows *head, const Job *job, Room room) {
     const int width = job->width;
-    const int64_t side = (int64_t)job->heads * width, length = head->length, many = padded(length, SIDE);
-    copy_rows(head->qkv + side, 3 * side, length, many, width, room.rows);
-    copy_rows(head->qkv + 2 * side, 3 * side, length, many, width, room.others);
-    turn(head->qkv + side, 3 * side, length, many, width, room.columns);
+    const int64_t length = head->length, many = padded(length, SIDE);
+    copy_rows(head->qkv + head->part, head->of_qkv, length, many, width, room.rows);
+    copy_rows(head->qkv + 2 * head->part, head->of_qkv, length, many, width, room.others);
+    turn(head->qkv + head->part, head->of_qkv, length, many, width, room.columns);
     memset(room.d_keys, 0, (size_t)(many * width) * sizeof(float));
     memset(room.d_values, 0, (size_t)(many * width) * sizeof(float));
     int64_t query = 0;
@@ -202,8 +197,8 @@ FAST static void pull_head(const Rows *head, const Job *job, Room room) {
         pull_block(2, head, query, job, room);
     if (query < length)
         pull_block(1, head, query, job, room);
-    write_rows(room.d_keys, length, width, head->d_qkv + side, 3 * side);
-    write_rows(room.d_values, length, width, head->d_qkv + 2 * side, 3 * side);
+    write_rows(room.d_keys, length, width, head->d_qkv + head->part, head->of_qkv);
+    write_rows(room.d_values, length, width, head->d_qkv + 2 * head->part, head->of_qkv);
 }
 
 /* Heads as long as there are some; `back`: of the backward pass. */

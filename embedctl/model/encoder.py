@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embedctl.model import fused
+from embedctl.model import fused, tiled
 from embedctl.model.attention import angles, attend, rotate
 from embedctl.model.batch import FlatBatch
 from embedctl.model.packed import PackedLinear
@@ -79,6 +79,8 @@ class Encoder(nn.Module):
             ModernBlock(shape, number) if modern else BertBlock(shape) for number in range(shape.layers)
         )
         self.final_norm = nn.LayerNorm(shape.dim, eps=shape.norm_epsilon, bias=False) if modern else None
+        # For inference: what has taken the place of all of the above (packed.py).
+        self.whole: tiled.TiledEncoder | None = None
 
     def forward(
         self, batch: FlatBatch, dtype: torch.dtype = torch.float32, embedded_TD: Tensor | None = None
@@ -88,7 +90,7 @@ class Encoder(nn.Module):
         dtype:       of the arithmetic between the embeddings and the pooling; weights stay as they are
         embedded_TD: what :meth:`embedded` gives for the batch, where it is known already
         """
-        pooled_BD = self._pool(self.hidden(batch, dtype, embedded_TD), batch.lengths_B)
+        pooled_BD = self._pool(self.hidden(batch, dtype, embedded_TD), batch)
         if self.shape.normalize:
             pooled_BD = F.normalize(pooled_BD, dim=-1)
         return pooled_BD.index_select(0, batch.back_B)
@@ -100,6 +102,8 @@ class Encoder(nn.Module):
 
     def hidden(self, batch: FlatBatch, dtype: torch.dtype = torch.float32, embedded_TD: Tensor | None = None) -> Tensor:
         """The last hidden state of every token, (T, D), texts in ``batch.order``."""
+        if self.whole is not None:
+            return self.whole(batch)  # type: ignore[no-any-return]
         if embedded_TD is None:
             embedded_TD = self.embedded(batch.ids_T, batch.positions_T)
         turns: list[Angles] = []
@@ -112,8 +116,11 @@ class Encoder(nn.Module):
             hidden_TD = block(hidden_TD, batch, turns)
         return hidden_TD if self.final_norm is None else norm(self.final_norm, hidden_TD)
 
-    def _pool(self, hidden_TD: Tensor, lengths_B: Tensor) -> Tensor:
+    def _pool(self, hidden_TD: Tensor, batch: FlatBatch) -> Tensor:
+        lengths_B = batch.lengths_B
         if self.shape.pooling == "mean":
+            if not torch.is_grad_enabled() and fused.can_take(hidden_TD):
+                return fused.means(hidden_TD.contiguous(), batch)
             if hidden_TD.device.type == "mps":  # it has no segment_reduce
                 owners_T = torch.arange(len(lengths_B), device=hidden_TD.device).repeat_interleave(lengths_B)
                 sums_BD = hidden_TD.new_zeros(len(lengths_B), hidden_TD.shape[1], dtype=torch.float32)

@@ -57,10 +57,12 @@ def embed(encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype, *, exact: 
 def embed_pieces(encoder: Encoder, pieces: Sequence[Piece], dtype: torch.dtype) -> Tensor:
     """The same for a batch that is laid flat already."""
     batches = [piece.batch for piece in pieces]
-    # Looked up for all pieces at once: each look-up has a gradient as large as the vocabulary.
-    ids_T = torch.cat([batch.ids_T for batch in batches])
-    embedded_TD = encoder.embedded(ids_T, torch.cat([batch.positions_T for batch in batches]))
-    parts = torch.split(embedded_TD, [len(batch.ids_T) for batch in batches])
+    parts: Sequence[Tensor | None] = [None] * len(batches)
+    if encoder.whole is None:
+        # Looked up for all pieces at once: each look-up has a gradient as large as the vocabulary.
+        ids_T = torch.cat([batch.ids_T for batch in batches])
+        embedded_TD = encoder.embedded(ids_T, torch.cat([batch.positions_T for batch in batches]))
+        parts = torch.split(embedded_TD, [len(batch.ids_T) for batch in batches])
     vectors_BD = torch.cat([encoder(batch, dtype, part) for batch, part in zip(batches, parts, strict=True)])
     members = [i for piece in pieces for i in piece.members]
     back_B = torch.empty(len(members), dtype=torch.int64)

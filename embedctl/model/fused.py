@@ -3,7 +3,7 @@
 A bias is added where its sum is read anyway, and its gradient summed where the sum's is written; of the norm's sum
 nothing is kept.
 
-Shape suffixes: T tokens, D width.
+Shape suffixes: B texts, T tokens, D width.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from embedctl.model import native
+from embedctl.model.batch import FlatBatch
 
 
 def can_take(x_TD: Tensor, *weights: Tensor | None) -> bool:
@@ -31,6 +32,13 @@ def gelu(x_TD: Tensor, bias_D: Tensor) -> Tensor:
     """That function of the sum (Hendrycks & Gimpel 2016, arXiv:1606.08415)."""
     raised: Tensor = _Gelu.apply(x_TD, bias_D)  # type: ignore[no-untyped-call]
     return raised
+
+
+def means(hidden_TD: Tensor, batch: FlatBatch) -> Tensor:
+    """The mean of each text's tokens, float32 (B, D); without gradients."""
+    means_BD = torch.empty(len(batch.lengths), hidden_TD.shape[1])
+    _call("embedctl_means", _at(hidden_TD), _at(batch.ends), *_sizes(means_BD), _at(means_BD))
+    return means_BD
 
 
 class _AddNorm(torch.autograd.Function):
@@ -85,7 +93,7 @@ def _at(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def _sizes(x_TD: Tensor) -> tuple[ctypes.c_int64, ctypes.c_int64, int]:
-    """Tokens, width and threads."""
+    """Rows, width and threads."""
     return ctypes.c_int64(x_TD.numel() // x_TD.shape[-1]), ctypes.c_int64(x_TD.shape[-1]), torch.get_num_threads()
 
 

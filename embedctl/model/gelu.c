@@ -1,9 +1,35 @@
-/* GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415) of bfloat16 and a bias, forward and back, each in one pass and in
-   float32 in between, on the processors that attention.c is for. */
+/* GELU of bfloat16 and a bias, forward and back, each in one pass and in float32 in between, on the processors that
+   attention.c is for. */
 
-#include "lanes.h"
+#include "gelu.h"
 
 #ifdef FAST
+
+#include <math.h>
+
+float embedctl_gelu_pieces[4][PIECES];
+
+/* A cubic through four points of each piece (Newton's differences), where they are best (Chebyshev's). */
+__attribute__((constructor)) static void fit(void) {
+    for (int piece = 0; piece < PIECES; piece++) {
+        double x[4], y[4], found[4] = {0};
+        for (int i = 0; i < 4; i++) {
+            x[i] = 0.5 * cos((2 * i + 1) * acos(-1.0) / 8);
+            double at = (piece + x[i]) / PER_ONE;
+            y[i] = at * erfc(at * sqrt(0.5)) / 2;
+        }
+        for (int order = 1; order < 4; order++)
+            for (int i = 3; i >= order; i--)
+                y[i] = (y[i] - y[i - 1]) / (x[i] - x[i - order]);
+        for (int i = 3; i >= 0; i--) {
+            for (int power = 3; power > 0; power--)
+                found[power] = found[power - 1] - x[i] * found[power];
+            found[0] = y[i] - x[i] * found[0];
+        }
+        for (int power = 0; power < 4; power++)
+            embedctl_gelu_pieces[power][piece] = (float)found[power];
+    }
+}
 
 /* The share of the normal distribution below x, and its density there; the share to 2e-7, by Abramowitz & Stegun's
    7.1.26, of a tail beyond 3 to 2e-4 of itself. */
@@ -25,11 +51,9 @@ INLINE __m512 normal(__m512 x, __m512 *density) {
 }
 
 FAST static void raise(const bf16 *x, const float *bias, int64_t width, bf16 *out) {
-    __m512 density;
-    for (int64_t c = 0; c < width; c += LANES) {
-        __m512 sum = _mm512_add_ps(widened(x + c), _mm512_loadu_ps(bias + c));
-        narrow(_mm512_mul_ps(sum, normal(sum, &density)), out + c);
-    }
+    const Pieces of = pieces();
+    for (int64_t c = 0; c < width; c += LANES)
+        narrow(gelu(&of, _mm512_add_ps(widened(x + c), _mm512_loadu_ps(bias + c))), out + c);
 }
 
 /* gelu(x + bias) of each token, by OpenMP's threads.

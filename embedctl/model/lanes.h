@@ -37,9 +37,10 @@ INLINE __m512i pairs(__m512 even, __m512 odd) {
     return _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
 }
 
-/* 2^x for x <= 0, to a relative error of 4e-6; what is below -126 counts as that. A NaN stays one. */
+/* 2^x for x <= 0, to a relative error of 4e-6; what is below -100 counts as that, so that what it is multiplied with does
+   not become so small that the processor takes long over it. A NaN stays one. */
 INLINE __m512 power_of_two(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(-126.0f), x);
+    x = _mm512_max_ps(_mm512_set1_ps(-100.0f), x);
     __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 rest = _mm512_sub_ps(x, whole);
     __m512 found = _mm512_set1_ps(0.0096181291f); /* Taylor: ln(2)^n / n! */

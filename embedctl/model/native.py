@@ -22,6 +22,7 @@ class _Job(ctypes.Structure):
         ("width", ctypes.c_int),
         ("window", ctypes.c_int),
         ("threads", ctypes.c_int),
+        ("tokens", ctypes.c_int64),
         ("next", ctypes.c_int64),
     )
 
@@ -50,6 +51,12 @@ def attend(qkv_T3D: Tensor, batch: FlatBatch, *, heads: int, window: int | None)
     return mixed
 
 
+def attend_heads(qkv_NTd: Tensor, batch: FlatBatch, *, out: Tensor) -> None:
+    """The same with tiles, without gradients and head after head: (3 * H, T, d) queries, keys, values to (H, T, d)."""
+    parts, tokens, width = qkv_NTd.shape
+    _call("embedctl_attend", (qkv_NTd, out, None), batch, parts // 3, width, None, tokens=tokens)
+
+
 class _Attention(torch.autograd.Function):
     """Keeps two numbers of each token and head for the backward pass."""
 
@@ -75,10 +82,18 @@ class _Attention(torch.autograd.Function):
 
 
 def _call(
-    name: str, tensors: tuple[Tensor | None, ...], batch: FlatBatch, heads: int, width: int, window: int | None
+    name: str,
+    tensors: tuple[Tensor | None, ...],
+    batch: FlatBatch,
+    heads: int,
+    width: int,
+    window: int | None,
+    *,
+    tokens: int = 0,
 ) -> None:
     ends, sides = batch.ends, -1 if window is None else window
-    job = _Job(ends.data_ptr(), len(batch.lengths), batch.longest, heads, width, sides, torch.get_num_threads(), 0)
+    threads = torch.get_num_threads()
+    job = _Job(ends.data_ptr(), len(batch.lengths), batch.longest, heads, width, sides, threads, tokens, 0)
     places = [ctypes.c_void_p(None if each is None else each.data_ptr()) for each in tensors]
     if getattr(library(), f"{name}_by_tiles" if has_tiles() else name)(*places, ctypes.byref(job)):
         raise MemoryError

@@ -1,10 +1,9 @@
 /* The sum of two runs of tokens and its layer norm (Ba et al. 2016, arXiv:1607.06450), forward and back, each in one
-   pass and in float32 between bfloat16 and bfloat16, on the processors that attention.c is for. */
+   pass and in float32 between bfloat16 and bfloat16; and means of tokens. For the processors that attention.c is for. */
 
 #include "lanes.h"
 
 #ifdef FAST
-
 
 /* Of a token: `sums` has room for its `width` numbers. Returns one over the deviation. */
 INLINE float normalise(const bf16 *one, const bf16 *other, const float *added, float epsilon, int64_t width,
@@ -103,6 +102,28 @@ int embedctl_pull_norm(const bf16 *gradient, const bf16 *bare, const float *scal
                       d_sum + t * width);
     add_chunks(sums, chunks, 3 * width, d_weights);
     free(sums);
+    return 0;
+}
+
+FAST static void mean(const bf16 *rows, int64_t count, int64_t width, float *out) {
+    const __m512 each = _mm512_set1_ps(1.0f / (float)count);
+    for (int64_t c = 0; c < width; c += LANES) {
+        __m512 sum = _mm512_setzero_ps();
+        for (int64_t t = 0; t < count; t++)
+            sum = _mm512_add_ps(sum, widened(rows + t * width + c));
+        _mm512_storeu_ps(out + c, _mm512_mul_ps(sum, each));
+    }
+}
+
+/* The mean of each text's tokens, by OpenMP's threads.
+
+   rows: (tokens, width)
+   ends: (texts + 1), where each text begins, and where the last one ends
+   out:  (texts, width) */
+int embedctl_means(const bf16 *rows, const int32_t *ends, int64_t texts, int64_t width, int threads, float *out) {
+#pragma omp parallel for schedule(dynamic, 8) num_threads(threads)
+    for (int64_t text = 0; text < texts; text++)
+        mean(rows + ends[text] * width, ends[text + 1] - ends[text], width, out + text * width);
     return 0;
 }
 

@@ -3,7 +3,14 @@
 #ifndef EMBEDCTL_TILES_H
 #define EMBEDCTL_TILES_H
 
+#if defined(__linux__) && defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define HAS_TILES
+#define TARGET "avx512f,avx512bw,avx512bf16,amx-tile,amx-bf16"
+#endif
+
 #include "lanes.h"
+
+#ifdef HAS_TILES
 
 #define SIDE 32    /* of a square of four tiles */
 #define LINE 64    /* bytes of a row of a tile */
@@ -29,10 +36,9 @@ INLINE void open_tiles(void) {
     _tile_loadconfig(&shape);
 }
 
-/* sums, of `row` bytes a row, = (or, `add`: +=) left (32, 32 * steps) @ right (32 * steps, 32), whose rows are pairs. */
-INLINE void multiply(Operand left, Operand right, int64_t steps, float *sums, int64_t row, const int add) {
-    char *upper = (char *)sums, *lower = upper + LANES * row;
-    const char *l = left.at, *r = right.at;
+/* Sums of a square, of `row` bytes a row, into tiles 0 to 3; not `add`: zeros. */
+INLINE void load_square(const float *sums, int64_t row, const int add) {
+    const char *upper = (const char *)sums, *lower = upper + LANES * row;
     __asm__ volatile("" ::: "memory"); /* loads of tiles do not say that they read memory */
     if (add) {
         _tile_loadd(0, upper, row);
@@ -45,21 +51,36 @@ INLINE void multiply(Operand left, Operand right, int64_t steps, float *sums, in
         _tile_zero(2);
         _tile_zero(3);
     }
-    for (int64_t s = 0; s < steps; s++, l += left.step, r += right.step) {
-        _tile_loadd(4, l, left.row);
-        _tile_loadd(6, r, right.row);
-        _tile_loadd(7, r + right.other, right.row);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(5, l + left.other, left.row);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
+}
+
+INLINE void store_square(float *sums, int64_t row) {
+    char *upper = (char *)sums, *lower = upper + LANES * row;
     _tile_stored(0, upper, row);
     _tile_stored(1, upper + LINE, row);
     _tile_stored(2, lower, row);
     _tile_stored(3, lower + LINE, row);
     __asm__ volatile("" ::: "memory");
+}
+
+/* Tiles 0 to 3 += two tiles of the left, beside two of the right, whose rows are pairs. */
+INLINE void step(const char *l, Operand left, const char *r, Operand right) {
+    _tile_loadd(4, l, left.row);
+    _tile_loadd(6, r, right.row);
+    _tile_loadd(7, r + right.other, right.row);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(5, l + left.other, left.row);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+}
+
+/* sums, of `row` bytes a row, = (or, `add`: +=) left (32, 32 * steps) @ right (32 * steps, 32). */
+INLINE void multiply(Operand left, Operand right, int64_t steps, float *sums, int64_t row, const int add) {
+    const char *l = left.at, *r = right.at;
+    load_square(sums, row, add);
+    for (int64_t s = 0; s < steps; s++, l += left.step, r += right.step)
+        step(l, left, r, right);
+    store_square(sums, row);
 }
 
 /* Rows of `width` numbers; of a step, 32 of each. */
@@ -73,4 +94,5 @@ INLINE Operand lanes_of(const int32_t *lanes) { return (Operand){lanes, 2 * LINE
 /* Pairs of rows of `width` numbers, 32 columns of them. */
 INLINE Operand pairs_of(const int32_t *rows, int64_t width) { return (Operand){rows, 4 * width, LINE, 0}; }
 
+#endif
 #endif

@@ -1,0 +1,141 @@
+"""The BERT layout for inference, in C, where the processor multiplies tiles (AMX).
+
+Between two attentions some hundred tokens at a time go through everything else, in the core's cache; with a library's
+products each layer's result goes through memory.
+
+Shape suffixes: B texts, T tokens, D width, H heads, N = 3 * H, d width of a head.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from embedctl.model import native
+from embedctl.model.batch import FlatBatch
+
+if TYPE_CHECKING:
+    from embedctl.model.encoder import BertBlock, Encoder
+
+
+class _Layer(ctypes.Structure):
+    """As in block_tiles.c."""
+
+    _fields_ = (
+        ("weights", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("inputs", ctypes.c_int64),
+        ("outputs", ctypes.c_int64),
+    )
+
+
+class _Block(ctypes.Structure):
+    """As in block_tiles.c."""
+
+    _fields_ = (
+        ("project", _Layer),
+        ("up", _Layer),
+        ("down", _Layer),
+        ("qkv", _Layer),
+        ("words", ctypes.c_void_p),
+        ("places", ctypes.c_void_p),
+        ("norm", ctypes.c_void_p * 2),
+        ("last", ctypes.c_void_p * 2),
+        ("epsilon", ctypes.c_float),
+        ("width", ctypes.c_int64),
+        ("side", ctypes.c_int64),
+    )
+
+
+class _Tokens(ctypes.Structure):
+    """As in block_tiles.c."""
+
+    _fields_ = (
+        ("ids", ctypes.c_void_p),
+        ("places", ctypes.c_void_p),
+        ("mixed", ctypes.c_void_p),
+        ("hidden", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("qkv", ctypes.c_void_p),
+        ("room", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("threads", ctypes.c_int),
+    )
+
+
+def can_take(encoder: "Encoder", dtype: torch.dtype) -> bool:
+    """Whether this can be done in C: the BERT layout in bfloat16, all sizes multiples of 32."""
+    shape = encoder.shape
+    sizes = (shape.dim, shape.dim // shape.heads, shape.intermediate_dim)
+    fits = shape.layout == "bert" and not any(size % 32 for size in sizes)
+    return fits and dtype == torch.bfloat16 and native.has_tiles()
+
+
+class TiledEncoder(nn.Module):
+    """What an encoder makes of each token, in bfloat16 and without gradients, for one caller at a time."""
+
+    def __init__(self, encoder: "Encoder") -> None:
+        super().__init__()
+        shape, blocks = encoder.shape, cast("list[BertBlock]", [*encoder.blocks])
+        self._width, self._heads, self._side = shape.dim, shape.heads, shape.dim // shape.heads
+        self._vocabulary, self._most = shape.vocabulary, shape.max_tokens
+        self._kept: list[Tensor] = []
+        self._memory = torch.empty(0, dtype=torch.bfloat16)
+        assert encoder.positions is not None
+        common = {"epsilon": shape.norm_epsilon, "width": self._width, "side": self._side}
+        tables = {"words": self._place(encoder.words.weight), "places": self._place(encoder.positions.weight)}
+        # The embeddings, then blocks, each with the queries, keys and values of the block after it.
+        self._steps = [_Block(qkv=self._layer(blocks[0].qkv), last=self._norm(encoder.norm), **tables, **common)]
+        for number, block in enumerate(blocks, 1):
+            project, up, down = (self._layer(layer) for layer in (block.out, block.up, block.down))
+            norms = {"norm": self._norm(block.attention_norm), "last": self._norm(block.norm)}
+            qkv = self._layer(blocks[number].qkv) if number < len(blocks) else _Layer()
+            self._steps.append(_Block(project=project, up=up, down=down, qkv=qkv, **norms, **common))
+
+    def forward(self, batch: FlatBatch) -> Tensor:
+        """(T, D), texts in ``batch.order``; raises :class:`IndexError` for what there is no embedding of."""
+        if batch.longest > self._most or not 0 <= int(batch.ids_T.min()) <= int(batch.ids_T.max()) < self._vocabulary:
+            raise IndexError("a token id or a text's length is beyond the model's embeddings")
+        library, threads, count = _library(), torch.get_num_threads(), len(batch.ids_T)
+        whole_tiles = -(-count // 32) * 32
+        room = 2 * threads * library.embedctl_bert_room(ctypes.c_int64(self._width))
+        parts = [whole_tiles * self._width, count * self._width, 3 * count * self._width, room]
+        hidden, mixed, qkv, memory = self._rooms(parts)
+        qkv_NTd = qkv.view(3 * self._heads, count, self._side)
+        mixed_HTd = mixed.view(self._heads, count, self._side)
+        out_TD = torch.empty(count, self._width, dtype=torch.bfloat16)
+        tensors = (batch.ids_T, batch.positions_T, mixed, hidden, out_TD, qkv, memory)
+        tokens = _Tokens(*(each.data_ptr() for each in tensors), count, threads)
+        for number, step in enumerate(self._steps):
+            if number:
+                native.attend_heads(qkv_NTd, batch, out=mixed_HTd)
+            library.embedctl_bert_by_tiles(ctypes.byref(tokens), ctypes.byref(step))
+        return out_TD
+
+    def _rooms(self, sizes: list[int]) -> Sequence[Tensor]:
+        """Memory that stays: to fetch from the kernel again what was given back takes a tenth of the time."""
+        if len(self._memory) < sum(sizes):
+            self._memory = torch.empty(sum(sizes), dtype=torch.bfloat16)
+        return torch.split(self._memory[: sum(sizes)], sizes)
+
+    def _layer(self, layer: nn.Linear) -> _Layer:
+        outputs, inputs = layer.weight.shape
+        weights = layer.weight.detach().bfloat16().view(outputs // 32, 2, 16, inputs // 32, 16, 2)
+        return _Layer(self._place(weights.permute(0, 3, 1, 4, 2, 5)), self._place(layer.bias), inputs, outputs)
+
+    def _norm(self, layer: nn.LayerNorm) -> Any:
+        return (ctypes.c_void_p * 2)(self._place(layer.weight), self._place(layer.bias))
+
+    def _place(self, tensor: Tensor) -> int:
+        """Where its numbers are, as long as this lives."""
+        self._kept.append(tensor.detach().contiguous())
+        return self._kept[-1].data_ptr()
+
+
+def _library() -> Any:
+    library = native.library()
+    assert library is not None
+    library.embedctl_bert_room.restype = ctypes.c_int64
+    return library
