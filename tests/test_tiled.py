@@ -86,11 +86,12 @@ def test_bits_depend_neither_on_threads_nor_on_how_many_tokens_there_are():
     assert torch.equal(found[0].split(sorted(lengths))[place], few)
 
 
-def test_a_model_whose_sizes_do_not_fit_is_left_to_a_library():
+def test_a_model_that_does_not_fit_is_left_to_a_library():
     assert tiled.can_take(encoder_of(), torch.bfloat16)
     assert not tiled.can_take(encoder_of(), torch.float32)
     assert not tiled.can_take(encoder_of(heads=6), torch.bfloat16)
     assert not tiled.can_take(encoder_of(intermediate_dim=170), torch.bfloat16)
+    assert not tiled.can_take(encoder_of(layers=0), torch.bfloat16)
 
 
 @pytest.mark.parametrize("ids", [[1, 200], [-1, 3], [5] * 601], ids=["beyond", "negative", "too long"])

@@ -69,7 +69,7 @@ def can_take(encoder: "Encoder", dtype: torch.dtype) -> bool:
     """Whether this can be done in C: the BERT layout in bfloat16, all sizes multiples of 32."""
     shape = encoder.shape
     sizes = (shape.dim, shape.dim // shape.heads, shape.intermediate_dim)
-    fits = shape.layout == "bert" and not any(size % 32 for size in sizes)
+    fits = shape.layout == "bert" and shape.layers > 0 and not any(size % 32 for size in sizes)
     return fits and dtype == torch.bfloat16 and native.has_tiles()
 
 
