@@ -1,7 +1,8 @@
 """``python -m embedctl``, and the entry point of the command."""
 
+# `signal` without its Python half, which takes 10 ms to load: Ctrl-C in that time would show where it was.
+import _signal as signal  # type: ignore[import-not-found]  # isort: skip
 import os
-import signal
 import sys
 
 # Read by the numerical libraries when they are loaded, so set before anything else; the user's own values win.

@@ -114,7 +114,10 @@ INLINE void attend_block(const int blocks, const Rows *head, int64_t query, cons
 FAST static void attend_head(const Rows *head, const Job *job, Room room) {
     const int width = job->width;
     const int64_t length = head->length, many = padded(length, SIDE);
-    copy_rows(head->qkv + head->part, head->of_qkv, length, many, width, room.rows);
+    if (head->of_qkv == width) /* they lie as they are needed; what comes after them is hidden */
+        room.rows = (int32_t *)(head->qkv + head->part);
+    else
+        copy_rows(head->qkv + head->part, head->of_qkv, length, many, width, room.rows);
     turn(head->qkv + 2 * head->part, head->of_qkv, length, many, width, room.columns);
     int64_t query = 0;
     for (; query + LANES < length; query += SIDE)
