@@ -167,9 +167,9 @@ INLINE void finish(const int kind, Left left, int64_t from, int64_t to, Target t
         const int64_t row = left.row + i, column = left.column;
         if (kind == TO_GELU)
             _mm512_storeu_si512(target.out + place(row, column - target.first, target.last - target.first), found);
-        else if (row < target.length) { /* past the caches, which would fetch what is overwritten */
+        else if (row < target.length) {
             bf16 *head = target.out + column / target.side * target.apart + column % target.side;
-            _mm512_stream_si512((void *)(head + row * target.side), found);
+            _mm512_storeu_si512(head + row * target.side, found);
         }
     }
 }
@@ -188,8 +188,6 @@ INLINE void square(const int kind, Operand rows, Operand weights, int64_t steps,
     load_square(sums, line, add);
     for (int64_t s = 0; s < steps; s++, l += rows.step, r += weights.step) {
         step(l, rows, r, weights);
-        for (int64_t at = 0; at < rows.step; at += LINE)
-            _mm_prefetch(l + rows.step + at, _MM_HINT_T0);
         for (int64_t i = 0; i < ahead.lines; i++, ahead.at += LINE)
             _mm_prefetch(ahead.at, _MM_HINT_T1);
         if (kind != ADD && before.sums)
@@ -280,11 +278,9 @@ FAST static void take_some(const Tokens *all, const Block *of, int64_t rows, flo
     while ((first = __atomic_fetch_add(next, rows, __ATOMIC_RELAXED)) < all->count)
         take_rows(all, of, first, room);
     _tile_release();
-    _mm_sfence();
 }
 
-/* All tokens through a block, by OpenMP's threads. Sizes of layers are multiples of 32; everything begins at a multiple of
-   64 bytes. */
+/* All tokens through a block, by OpenMP's threads. Sizes of layers are multiples of 32. */
 FAST void embedctl_bert_by_tiles(const Tokens *all, const Block *of) {
     int64_t next = 0, part = 0;
     const int64_t most = most_rows(of->width), share = (all->count / all->threads + SIDE) / SIDE * SIDE;
