@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from embedctl.model import tiled
 from embedctl.model.encoder import Encoder, initialise
 from embedctl.model.encoding import encode
 from embedctl.model.packed import PackedLinear, packed
@@ -23,9 +24,14 @@ def random_texts() -> list[np.ndarray]:
     return [generator.integers(5, 100, size=n).astype(np.uint16) for n in lengths]
 
 
+@pytest.mark.parametrize("tiles", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", ["bert", "modernbert"])
-def test_a_vector_does_not_depend_on_its_company(layout: str, dtype: torch.dtype):
+def test_a_vector_does_not_depend_on_its_company(
+    layout: str, dtype: torch.dtype, *, tiles: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if not tiles:
+        monkeypatch.setattr(tiled, "can_take", lambda *_: False)
     texts = random_texts()
     some = np.random.default_rng(2).permutation(len(texts))[:40]
     for encoder in (encoder_of(layout), packed(encoder_of(layout), dtype)):

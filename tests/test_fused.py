@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from embedctl.model import encoder, fused, native
+from embedctl.model.batch import FlatBatch
 
 TOKENS, WIDTH = 301, 96
 
@@ -105,6 +106,17 @@ def test_gradients_of_gelu_are_no_farther_from_float32_than_those_of_torch_are()
     (greatest, mean), (their_greatest, their_mean) = errors(ours, exact), errors(theirs, exact)
     assert (greatest <= 1.1 * their_greatest).all()
     assert (mean <= their_mean + 1e-7).all()
+
+
+def test_means_are_those_of_each_text():
+    lengths = [1, 7, 300]
+    batch = FlatBatch([torch.zeros(n, dtype=torch.int64) for n in lengths], device=torch.device("cpu"))
+    hidden = drawn(sum(lengths), WIDTH).bfloat16()
+
+    found = fused.means(hidden, batch)
+
+    exact = torch.stack([rows.double().mean(0) for rows in hidden.split(lengths)])
+    assert (found - exact).abs().max() < 1e-6
 
 
 def everything(one: Tensor, other: Tensor) -> list[Tensor]:

@@ -78,12 +78,15 @@ def test_bits_depend_neither_on_threads_nor_on_how_many_tokens_there_are():
                 torch.set_num_threads(many)
                 found.append(encoder.hidden(batch_of(lengths), torch.bfloat16))
             few = encoder.hidden(batch_of(lengths[:1]), torch.bfloat16)
+            one, five = (encoder.hidden(FlatBatch([torch.arange(n)], device=CPU), torch.bfloat16) for n in (1, 5))
+            both = encoder.hidden(FlatBatch([torch.arange(1), torch.arange(5)], device=CPU), torch.bfloat16)
     finally:
         torch.set_num_threads(threads)
 
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
     place = batch_of(lengths).order.index(0)
     assert torch.equal(found[0].split(sorted(lengths))[place], few)
+    assert torch.equal(torch.cat([one, five]), both)
 
 
 def test_a_model_that_does_not_fit_is_left_to_a_library():

@@ -9,7 +9,7 @@ from embedctl.embedding.vectors import Keeping, Packed
 from embedctl.errors import ConfigError
 from embedctl.model.budget import Budget
 from embedctl.model.encoding import encode
-from embedctl.model.packed import packed
+from embedctl.model.packed import ARITHMETIC, packed
 from embedctl.model.precision import pick_dtype
 from embedctl.progress import Watch, unwatched
 from embedctl.settings import ComputeSettings, EmbeddingSettings
@@ -31,7 +31,8 @@ class Embedder:
         self._dtype = pick_dtype(compute.precision, self.device)
         self._encoder = packed(model.encoder, self._dtype)
         self.budget = Budget(self.device, settings.batch_tokens or None)
-        said = f"{model.model_id} {self._dtype} {self.keeping.dim} {self.keeping.dtype}"
+        arithmetic = f"{self._dtype} {ARITHMETIC}{' by tiles' if self._encoder.whole is not None else ''}"
+        said = f"{model.model_id} {arithmetic} {self.keeping.dim} {self.keeping.dtype}"
         self.identity = hashlib.sha256(said.encode()).digest()
 
     def embed(self, ids: Sequence[Ids], watch: Watch = unwatched) -> Packed:

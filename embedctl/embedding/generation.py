@@ -15,6 +15,7 @@ from embedctl.embedding import windows
 from embedctl.embedding.shards import Tally
 from embedctl.embedding.source import named_model
 from embedctl.embedding.task import Task
+from embedctl.model.packed import ARITHMETIC
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.ranks import Ranks, joined
 from embedctl.settings import ComputeSettings, EmbeddingSettings
@@ -35,6 +36,7 @@ def recipe_of(settings: EmbeddingSettings, compute: ComputeSettings) -> dict[str
         "with_text": settings.with_text,
         "precision": compute.precision,
         "rows": _FORMAT,
+        "arithmetic": ARITHMETIC,
     }
 
 

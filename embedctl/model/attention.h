@@ -1,6 +1,6 @@
 /* What both passes of attention are made of. A block is sixteen queries, a lane of a vector register each, and one or
    two blocks are taken together, with eight keys at a time (attention_tiles.c: thirty-two); the last of these may lie
-   beyond the text, are zero and hidden. */
+   beyond the text and are hidden. */
 
 #ifndef EMBEDCTL_ATTENTION_H
 #define EMBEDCTL_ATTENTION_H

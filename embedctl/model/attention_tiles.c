@@ -56,7 +56,7 @@ typedef struct {
     float *scores, *changes, *sums, *d_keys, *d_values;
 } Room;
 
-/* exp((score - top) / sqrt(width)) of the keys of `sight`, in pairs; their sum. Out of sight, or beyond the text: 0. */
+/* exp((score - top) / sqrt(width)) of the keys of `sight`, in pairs; their sum. Beyond the text: 0, out of sight next to it. */
 INLINE __m512 share(const int b, Room room, Sight sight, const Rows *head, int64_t query, const Job *job, __m512 scale,
                     __m512 *shift) {
     const int64_t end = sight.last < head->length ? sight.last : head->length, count = end - sight.first;

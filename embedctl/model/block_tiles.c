@@ -23,7 +23,8 @@ typedef struct {
     int64_t in, out;
 } Layer;
 
-/* As in tiled.py. Of the first, the embeddings, there are but `words` and `places`, what stands for tokens and their places.
+/* As in tiled.py. The first are the embeddings, `words` and `places` for tokens and where they stand; they have no layer but
+   `qkv`, and no norm but the last.
 
    project: what comes after attention
    qkv:     of the next block, if there is one
@@ -59,7 +60,7 @@ typedef struct {
 
    other: (rows, the larger of width and MIDDLE) in tiles, what attention mixed, then some of the feed-forward
    whole: (rows, width) sums of what goes into a norm
-   some:  (rows, 32) sums */
+   some:  (rows + 64, 32) sums */
 typedef struct {
     bf16 *other;
     float *whole, *some;
@@ -283,7 +284,8 @@ FAST static void take_some(const Tokens *all, const Block *of, int64_t rows, flo
 /* All tokens through a block, by OpenMP's threads. Sizes of layers are multiples of 32. */
 FAST void embedctl_bert_by_tiles(const Tokens *all, const Block *of) {
     int64_t next = 0, part = 0;
-    const int64_t most = most_rows(of->width), share = (all->count / all->threads + SIDE) / SIDE * SIDE;
+    const int64_t most = most_rows(of->width), each = (int64_t)all->threads * SIDE;
+    const int64_t share = (all->count + each - 1) / each * SIDE;
 #pragma omp parallel num_threads(all->threads)
     {
         float *room = all->room + embedctl_bert_room(of->width) * __atomic_fetch_add(&part, 1, __ATOMIC_RELAXED);

@@ -52,7 +52,10 @@ def attend(qkv_T3D: Tensor, batch: FlatBatch, *, heads: int, window: int | None)
 
 
 def attend_heads(qkv_NTd: Tensor, batch: FlatBatch, *, out: Tensor) -> None:
-    """The same with tiles, without gradients and head after head: (3 * H, T, d) queries, keys, values to (H, T, d)."""
+    """The same without gradients and head after head: (3 * H, T, d) queries, keys and values to (H, T, d).
+
+    With tiles as many as 31 tokens behind the keys are read, though never used: something has to be there.
+    """
     parts, tokens, width = qkv_NTd.shape
     _call("embedctl_attend", (qkv_NTd, out, None), batch, parts // 3, width, None, tokens=tokens)
 
@@ -101,7 +104,7 @@ def _call(
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """What is in attention.h, norm.c and gelu.c; ``None`` if it is not there."""
+    """What is written in C beside this; ``None`` if it is not there."""
     # It takes OpenMP from torch, which has it loaded: another one's threads would be in the way of torch's.
     found = compiled.load("embedctl.model._attention")
     return found if found is not None and found.embedctl_can_attend() else None

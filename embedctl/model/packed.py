@@ -16,6 +16,9 @@ from embedctl.model import tiled
 if TYPE_CHECKING:
     from embedctl.model.encoder import Encoder
 
+# Vectors of another number are not mixed with those of this one: some bits of theirs are others.
+ARITHMETIC = 2
+
 
 class PackedLinear(nn.Module):
     """What an ``nn.Linear`` computes, in one arithmetic, without gradients."""

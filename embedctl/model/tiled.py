@@ -106,7 +106,8 @@ class TiledEncoder(nn.Module):
         qkv_NTd = qkv.view(3 * self._heads, count, self._side)
         mixed_HTd = mixed.view(self._heads, count, self._side)
         out_TD = torch.empty(count, self._width, dtype=torch.bfloat16)
-        tensors = (batch.ids_T, batch.positions_T, mixed, hidden, out_TD, qkv, memory)
+        ids_T = batch.ids_T.long()
+        tensors = (ids_T, batch.positions_T, mixed, hidden, out_TD, qkv, memory)
         tokens = _Tokens(*(each.data_ptr() for each in tensors), count, threads)
         for number, step in enumerate(self._steps):
             if number:
@@ -117,20 +118,23 @@ class TiledEncoder(nn.Module):
     def _rooms(self, sizes: list[int]) -> Sequence[Tensor]:
         """Memory that stays: to fetch from the kernel again what was given back takes a tenth of the time."""
         if len(self._memory) < sum(sizes):
+            del self._memory
             self._memory = torch.empty(sum(sizes), dtype=torch.bfloat16)
         return torch.split(self._memory[: sum(sizes)], sizes)
 
     def _layer(self, layer: nn.Linear) -> _Layer:
         outputs, inputs = layer.weight.shape
         weights = layer.weight.detach().bfloat16().view(outputs // 32, 2, 16, inputs // 32, 16, 2)
-        return _Layer(self._place(weights.permute(0, 3, 1, 4, 2, 5)), self._place(layer.bias), inputs, outputs)
+        weights = weights.permute(0, 3, 1, 4, 2, 5).contiguous()
+        self._kept.append(weights)
+        return _Layer(weights.data_ptr(), self._place(layer.bias), inputs, outputs)
 
     def _norm(self, layer: nn.LayerNorm) -> Any:
         return (ctypes.c_void_p * 2)(self._place(layer.weight), self._place(layer.bias))
 
     def _place(self, tensor: Tensor) -> int:
-        """Where its numbers are, as long as this lives."""
-        self._kept.append(tensor.detach().contiguous())
+        """Where its numbers are in float32, as long as this lives."""
+        self._kept.append(tensor.detach().float().contiguous())
         return self._kept[-1].data_ptr()
 
 

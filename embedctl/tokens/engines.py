@@ -78,11 +78,7 @@ class Gigatoken:
     name = "gigatoken"
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        import gigatoken
-
-        # All but the model, which is most of it.
-        head, model = tokenizer.to_str().split('"model":', 1)
-        described = json.loads(head.rstrip(", ") + "}")
+        described, model = _taken_apart(tokenizer)
         # It does not know this normalizer, so it gets what comes out of it.
         lowers = (described["normalizer"] or {}).get("type") == "Lowercase"
         self._normalizer = tokenizer.normalizer if lowers else None
@@ -91,17 +87,9 @@ class Gigatoken:
         self._forms = bool(described["normalizer"]) and not lowers
         self.picky = self._forms or bool(self._added)
         self._between = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        if lowers:
-            described["normalizer"] = None
-
-        def made(added: list[Any]) -> Any:
-            definition = f'{json.dumps({**described, "added_tokens": added})[:-1]}, "model":{model}'
-            return gigatoken.Tokenizer.from_json(definition.encode()).encode
-
-        added = described["added_tokens"]
-        self._encode = made([*added, {**_BETWEEN, "id": self._between}])
+        self._encode = _encoding(described, model, [{**_BETWEEN, "id": self._between}])
         # Made when it is needed, which is next to never.
-        self._encode_alone = cache(lambda: made(added))
+        self._encode_alone = cache(lambda: _encoding(*_taken_apart(tokenizer), []))
 
     def sure(self, text: str) -> bool:
         if self._forms and not text.isascii() and not is_assigned(text):
@@ -122,6 +110,26 @@ class Gigatoken:
         offsets = np.zeros(len(texts) + 1, np.int64)
         offsets[1:] = ends - np.arange(len(ends))
         return Flat(found[found != self._between], offsets)
+
+
+def _taken_apart(tokenizer: Tokenizer) -> tuple[dict[str, Any], str]:
+    """A definition without its model, and that, which is most of it, as it is written."""
+    head, model = tokenizer.to_str().split('"model":', 1)
+    return json.loads(head.rstrip(", ") + "}"), model
+
+
+def _encoding(described: dict[str, Any], model: str, added: list[dict[str, Any]]) -> Any:
+    """What gigatoken makes of a text, with some more special tokens."""
+    import gigatoken
+
+    lowers = (described["normalizer"] or {}).get("type") == "Lowercase"
+    described = {
+        **described,
+        "normalizer": None if lowers else described["normalizer"],
+        "added_tokens": described["added_tokens"] + added,
+    }
+    definition = f'{json.dumps(described)[:-1]}, "model":{model}'
+    return gigatoken.Tokenizer.from_json(definition.encode()).encode
 
 
 class Tokie:
