@@ -21,9 +21,6 @@ from embedctl.training.masks import MaskBatch
 from embedctl.training.pairs import PairBatch
 from embedctl.training.trainee import Trainee
 
-# So many scores of queries with passages are in memory at a time: 4 MiB, and a few times that for their gradient.
-_SCORES = 2**20
-
 
 def accumulate_pairs(
     trainee: Trainee, laid: Laid, settings: TrainingSettings, *, share: float, dtype: torch.dtype, ranks: Ranks
@@ -33,45 +30,45 @@ def accumulate_pairs(
     With one chunk this is plain back-propagation; with several it gives the same gradient. With several processes
     the gradients of each are parts of a sum.
     """
-    batch = laid.batch
-    assert isinstance(batch, PairBatch)
     encoder = trainee.encoder
     with nullcontext() if len(laid.chunks) == 1 else torch.no_grad():
         vectors = [embed_pieces(encoder, chunk, dtype) for chunk in laid.chunks]
-    whole_XD = ranks.assemble(torch.cat(vectors).detach(), laid.places, len(batch.lengths)).requires_grad_()
-    learned = [trainee.log_temperature] if trainee.log_temperature is not None else []
-    loss, (gradient_XD, *others) = _of_vectors(trainee, whole_XD, laid, settings, share, [whole_XD, *learned])
-    if ranks.is_first:
-        for weight, gradient in zip(learned, others, strict=True):
-            weight.grad = gradient if weight.grad is None else weight.grad + gradient
-    own_bD = gradient_XD[torch.tensor(laid.places, device=gradient_XD.device)]
-    for chunk, gradient, vector in zip(laid.chunks, torch.split(own_bD, laid.sizes), vectors, strict=True):
-        torch.autograd.backward(vector if vector.requires_grad else embed_pieces(encoder, chunk, dtype), gradient)
+    loss, gradients = _of_vectors(trainee, torch.cat(vectors).detach(), laid, settings, share=share, ranks=ranks)
+    if len(laid.chunks) == 1:
+        torch.autograd.backward(vectors[0], gradients)
+        return loss
+    del vectors  # as large as the gradients
+    for chunk, gradient in zip(laid.chunks, torch.split(gradients, laid.sizes), strict=True):
+        torch.autograd.backward(embed_pieces(encoder, chunk, dtype), gradient)
     return loss
 
 
 def _of_vectors(
-    trainee: Trainee, whole_XD: Tensor, laid: Laid, settings: TrainingSettings, share: float, wanted: list[Tensor]
-) -> tuple[Tensor, list[Tensor]]:
-    """The loss, and ``share`` times its gradient by each of ``wanted``, some rows of the scores at a time."""
+    trainee: Trainee, own_bD: Tensor, laid: Laid, settings: TrainingSettings, *, share: float, ranks: Ranks
+) -> tuple[Tensor, Tensor]:
+    """The loss of the batch, and ``share`` times its gradient by this process's vectors, (b, D).
+
+    That by a learned temperature is added to its own.
+    """
     assert isinstance(laid.batch, PairBatch)
-    pairs, total = len(laid.batch.queries), whole_XD.new_zeros(())
-    gradients = [torch.zeros_like(value) for value in wanted]
-    many = max(1, _SCORES // (len(whole_XD) - pairs))
-    for first in range(0, pairs, many):
-        part = info_nce(
-            whole_XD[:pairs],
-            whole_XD[pairs:],
-            trainee.temperature,
-            same_2S=laid.same,
-            symmetric=settings.symmetric,
-            dims=settings.matryoshka_dims,
-            rows=slice(first, min(first + many, pairs)),
-        )
-        for gradient, more in zip(gradients, torch.autograd.grad(part * share, wanted), strict=True):
-            gradient += more
-        total += part.detach()
-    return total, gradients
+    pairs, texts = len(laid.batch.queries), len(laid.batch.lengths)
+    whole_XD = ranks.assemble(own_bD, laid.places, texts).requires_grad_()
+    # Split, and not cut with [:pairs]: the gradient of each cut is as large as the whole.
+    query_BD, passage_XD = torch.split(whole_XD, [pairs, texts - pairs])
+    loss = info_nce(
+        query_BD,
+        passage_XD,
+        trainee.temperature,
+        same_2S=laid.same,
+        symmetric=settings.symmetric,
+        dims=settings.matryoshka_dims,
+    )
+    learned = [trainee.log_temperature] if trainee.log_temperature is not None else []
+    gradient_XD, *others = torch.autograd.grad(loss * share, [whole_XD, *learned])
+    if ranks.is_first:
+        for weight, gradient in zip(learned, others, strict=True):
+            weight.grad = gradient if weight.grad is None else weight.grad + gradient
+    return loss.detach(), gradient_XD[torch.tensor(laid.places, device=gradient_XD.device)]
 
 
 def accumulate_masks(trainee: Trainee, laid: Laid, *, share: float, dtype: torch.dtype, ranks: Ranks) -> Tensor:

@@ -97,7 +97,10 @@ def steps(run: Conditions, *, after: int, total: int) -> Generator[Step, None, N
     def make(number: int) -> Laid:
         return run.layer.lay(run.stream.batch(number), parts.chunk)
 
-    batches = prefetch(make, range(after * many, total * many))
+    # A batch of many chunks is large itself, and takes long enough for the next one to be made meanwhile.
+    chunked = isinstance(run.stream, PairStream) and parts.chunk < run.settings.batch_pairs
+    ahead = many if chunked else max(3, many)
+    batches = prefetch(make, range(after * many, total * many), ahead=ahead)
     started = time.perf_counter()
     try:
         for number in range(after + 1, total + 1):
