@@ -34,7 +34,7 @@ from tests.rows import batch, write_vectors
 
 RESULT = Path(__file__).parent / "results" / "upserting.json"
 DIM = 384
-PART_ROWS = 100_000
+PART_ROWS = 8192  # of a part that `embed generate` writes, at most
 # Share of faults -> vectors of a run, and the bar for vectors applied per vector stored.
 FAULTS = {0.1: (48_000, 1.1), 0.3: (24_000, 1.25), 0.6: (12_000, 1.6)}
 FAULT_DIM = 16

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import new_folder
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
-from embedctl.embedding.vectors import schema
+from embedctl.embedding.vectors import schema, write_part
 
 
 def batch(
@@ -45,7 +44,7 @@ def write_vectors(layout: Layout, *batches: pa.RecordBatch, model: str = "m") ->
     dim = len(batches[0].column("values")[0])
     with new_folder(layout.vectors) as folder:
         for number, one in enumerate(batches):
-            pq.write_table(pa.Table.from_batches([one]), folder / f"part-{number:05d}.parquet", use_dictionary=False)
+            write_part(folder / f"part-{number:05d}.parquet", pa.Table.from_batches([one]))
         facts = {"vectors": rows, "dim": dim, "step": 1, "model": model}
         settings = {"dtype": "float32", "with_text": True, "precision": "fp32"}
         return manifest.write(folder, "vectors", parents={}, settings=settings, facts=facts)

@@ -102,6 +102,20 @@ def test_twice_is_once_and_what_changed_is_replaced(database: Postgres):
     assert store.count() == 29
 
 
+@pytest.mark.parametrize("schema", ["", "50 %s"])
+def test_rows_that_are_new_go_straight_in_unless_somebody_was_faster(database: Postgres, schema: str):
+    values = clustered(30)
+    store = opened(url(database), 16, namespace=schema)
+    store.write(batch(values[:20]), model="m", new=True)
+
+    store.write(batch(np.concatenate([clustered(10, seed=5), values[10:]])), model="n", new=True)
+
+    found = store.fetch([f"r{n}" for n in range(30)])
+    assert store.count() == 30
+    assert all(np.array_equal(found[f"r{n}"], one) for n, one in enumerate(clustered(10, seed=5)))
+    assert len(store.search(values[0], 50, model="n", where={})) == 30
+
+
 def test_a_filter_goes_first_so_that_k_are_found_where_there_are_k(database: Postgres):
     values, asked = clustered(2000), clustered(1, seed=1)[0]
     store = opened(url(database), 16, index_from_rows=1)

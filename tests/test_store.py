@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lancedb
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from embedctl.loading import Loaded
 from embedctl.model.encoding import encode
 from embedctl.settings import StoreSettings
 from embedctl.store.lance import LanceStore
+from embedctl.store.protocol import Busy
 from embedctl.store.search import Searcher, Wanted
 from embedctl.store.upsert import Tally, upsert
 from embedctl.tokens.tokenizer import encode_query
@@ -104,8 +106,8 @@ def test_a_killed_upsert_is_finished_by_the_next():
         "from embedctl.store import lance\n"
         "from embedctl.__main__ import main\n"
         "real, calls = lance.LanceStore.write, []\n"
-        "def write(self, rows, *, model):\n"
-        "    real(self, rows, model=model)\n"
+        "def write(self, rows, **how):\n"
+        "    real(self, rows, **how)\n"
         "    calls.append(1)\n"
         "    if len(calls) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
         "lance.LanceStore.write = write\n"
@@ -119,6 +121,25 @@ def test_a_killed_upsert_is_finished_by_the_next():
     ids, found = vectors(loaded)
     assert (tally.written, tally.unchanged) == (len(ids) - 20, 20)
     assert all(np.array_equal(in_store(loaded)[id_], found[row]) for row, id_ in enumerate(ids))
+
+
+def test_an_answer_that_is_lost_doubles_no_row(monkeypatch: pytest.MonkeyPatch):
+    loaded = stored("store.batch_size=10")
+    write, lost = LanceStore.write, []
+
+    def half_deaf(self: LanceStore, rows: pa.RecordBatch, *, model: str, new: bool = False) -> None:
+        write(self, rows, model=model, new=new)
+        if len(lost) < 3:
+            lost.append(new)
+            raise Busy("the answer was lost")
+
+    monkeypatch.setattr(LanceStore, "write", half_deaf)
+    tally = bring(loaded)
+
+    table = lancedb.connect(str(loaded.layout.store)).open_table("main").to_arrow()
+    assert any(lost)
+    assert tally.sent == len(table) + 10 * len(lost)
+    assert sorted(table.column("id").to_pylist()) == sorted(vectors(loaded)[0])
 
 
 def _merge(folder: str, offset: int) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import JsonValue
 
 from embedctl.artifacts.growing import Shard, entry_of
@@ -31,7 +30,6 @@ from embedctl.tokens.shards import Ids
 
 _COLUMNS = ["id", "record", "chunk", "start", "end", "source", "text", "metadata"]
 _OWN = ("record", "chunk", "start", "end", "source")
-_ROW_GROUP = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class ShardMaker:
             )
         path = self.to / f"{window.name}.parquet"
         partial = path.with_name(f".{path.name}.partial")
-        _write(partial, self._rows(table, rows_NR, keys))
+        vectors.write_part(partial, self._rows(table, rows_NR, keys))
         entry = entry_of(partial)
         partial.replace(path)
         worst = self.embedder.keeping.worst_cosine(rows_NR)
@@ -136,11 +134,3 @@ class ShardMaker:
         own = {name: row[name] for name in (*_OWN, "text") if name != "text" or self.with_text}
         given = json.loads(row["metadata"]) if row["metadata"] != "{}" else {}
         return json.dumps({**given, **own}, ensure_ascii=False)
-
-
-def _write(path: Path, rows: pa.Table) -> None:
-    """Metadata compressed, values as they are: they would not become smaller."""
-    numbers = {"values": "values.list.element", "scale": "scale"}
-    compression = {numbers.get(name, name): "NONE" if name in numbers else "ZSTD" for name in rows.schema.names}
-    with pq.ParquetWriter(path, rows.schema, compression=compression, use_dictionary=False) as writer:
-        writer.write_table(rows, row_group_size=_ROW_GROUP)

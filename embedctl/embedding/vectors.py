@@ -22,6 +22,8 @@ Packed = npt.NDArray[np.uint8]
 _ARROW = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8()}
 # Of a vector in a narrower type are kept, beside its values: its scale, and its cosine to what was computed.
 _BESIDE = 2
+# Rows that a reader has to take at once.
+_ROW_GROUP = 1024
 
 
 def schema(dtype: Dtype) -> pa.Schema:
@@ -44,6 +46,14 @@ def read_vectors(folder: Path, batch_rows: int) -> Iterator[pa.RecordBatch]:
         # Not mapped: pages that were read would count as memory of the process.
         with pq.ParquetFile(part) as rows:
             yield from rows.iter_batches(batch_size=batch_rows)
+
+
+def write_part(path: Path, rows: pa.Table) -> None:
+    """One part of a vectors artifact. Metadata compressed, values as they are: they would not become smaller."""
+    numbers = {"values": "values.list.element", "scale": "scale"}
+    compression = {numbers.get(name, name): "NONE" if name in numbers else "ZSTD" for name in rows.schema.names}
+    with pq.ParquetWriter(path, rows.schema, compression=compression, use_dictionary=False) as writer:
+        writer.write_table(rows, row_group_size=_ROW_GROUP)
 
 
 def matrix(rows: pa.RecordBatch) -> Vectors:

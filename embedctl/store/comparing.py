@@ -33,12 +33,14 @@ class Difference:
     doubted: set[str] = field(default_factory=set)
 
 
-def stale(job: Job, found: Difference, *, empty: bool) -> Iterator[pa.RecordBatch]:
-    """Windows of sound rows that the store does not hold with the same digest; some of them have no rows.
+def stale(job: Job, found: Difference, *, empty: bool) -> Iterator[tuple[pa.RecordBatch, bool]]:
+    """Windows of sound rows that the store does not hold with the same digest, and whether it has none of their ids.
+
+    Some windows have no rows.
 
     empty: the store holds nothing at all
     """
-    limits = job.store.limits
+    limits, tells = job.store.limits, job.store_tells
     for window in read_vectors(job.layout.vectors, max(_WINDOW_ROWS, limits.rows)):
         ids, digests = window.column("id").to_pylist(), window.column("digest").to_pylist()
         known = {} if empty else _known(job, ids)
@@ -47,12 +49,13 @@ def stale(job: Job, found: Difference, *, empty: bool) -> Iterator[pa.RecordBatc
             for at, (id_, digest) in enumerate(zip(ids, digests, strict=True))
             if known.get(id_) != digest or id_ in found.doubted
         ]
-        found.changed += sum(ids[at] in known for at in rows)
+        changed = sum(ids[at] in known for at in rows)
+        found.changed += changed
         found.unchanged += len(window) - len(rows)
         differing = window if len(rows) == len(window) else window.take(pa.array(rows, pa.int64()))
         good = sound(differing, job.source.number("dim"), limits, found.rejects)
         found.set_aside += len(differing) - len(good)
-        yield good
+        yield good, tells and not changed
 
 
 def cut(

@@ -1,6 +1,7 @@
 """LanceDB, embedded in the workspace: the default store."""
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -26,8 +27,9 @@ _MOST_FRAGMENTS = 16
 class LanceStore:
     """A table in a LanceDB folder."""
 
-    # Fewer rows make more versions; more leave less to read while a write is under way.
-    limits = Limits(rows=10_000, request_bytes=None, metadata_bytes=None, id_characters=None, concurrency=1)
+    # Fewer rows make more versions; more leave less to read while a write is under way. Two at once: the columns of
+    # one are made while the other is written.
+    limits = Limits(rows=10_000, request_bytes=None, metadata_bytes=None, id_characters=None, concurrency=2)
 
     def __init__(self, folder: Path, settings: StoreSettings, target: str) -> None:
         self._folder = folder
@@ -36,6 +38,7 @@ class LanceStore:
         self.target = target
         self._opened: Any = None
         self._is_new = False
+        self._writing = threading.Lock()
 
     @property
     def dim(self) -> int | None:
@@ -68,12 +71,19 @@ class LanceStore:
     def size(self, rows: pa.RecordBatch) -> None:
         return None
 
-    def write(self, rows: pa.RecordBatch, *, model: str) -> None:
+    def write(self, rows: pa.RecordBatch, *, model: str, new: bool = False) -> None:
+        """Rows that are new are added, which takes half as long as merging them.
+
+        An id that is added twice is there twice: so only under the workspace's lock, and what is tried again is merged.
+        """
         table = self._table()
         assert table is not None
-        table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(
-            table_of(rows, model, table.schema)
-        )
+        columns = table_of(rows, model, table.schema)
+        with self._writing:
+            if new:
+                table.add(columns)
+            else:
+                table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(columns)
 
     def ids(self) -> Iterator[list[str]]:
         table = self._table()

@@ -23,7 +23,7 @@ _TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """A request before it is sent: its first and last id, the SHA-256 of all its columns, and how many rows."""
+    """A request before it is sent: its first and last id, the SHA-256 of its ids and digests, and how many rows."""
 
     first_id: str
     last_id: str

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from embedctl.errors import ArtifactError, ConfigError
 from embedctl.settings import StoreSettings
 from embedctl.store import copies
-from embedctl.store.postgres import Postgres
+from embedctl.store.postgres import Postgres, need_pgvector
 from embedctl.store.protocol import Hit, Limits, Vector, Where
 
 # Rows stay in one piece, up to a page: fetching each vector from elsewhere makes writing and scanning slower.
@@ -32,6 +32,7 @@ _WORDS: LiteralString = """
 ALTER TABLE {table} ADD COLUMN IF NOT EXISTS
     words tsvector GENERATED ALWAYS AS (to_tsvector('english', coalesce(metadata ->> 'text', ''))) STORED
 """
+_COPY: LiteralString = "COPY {table} (id, embedding, digest, model, metadata) FROM STDIN (FORMAT binary)"
 _UPSERT: LiteralString = """
 INSERT INTO {table} (id, embedding, digest, model, metadata)
 SELECT id, embedding, digest, model, metadata FROM embedctl_rows
@@ -50,7 +51,6 @@ _HNSW: LiteralString = "CREATE INDEX ON {table} USING hnsw (embedding {operators
 _KEYWORD: LiteralString = """
 SELECT id, ts_rank(words, %s::tsquery) AS score, metadata FROM {table} WHERE words @@ %s::tsquery AND
 """
-_OLDEST = (0, 8)  # the first pgvector whose index goes on until a filter has let k rows through
 _INDEXED_DIMS = {"vector": 2000, "halfvec": 4000}  # HNSW takes no more
 _INDEX_MEMORY_BYTES = 2**30
 # Up to so many rows that a filter lets through are compared one by one: exact, and as fast as an index.
@@ -96,7 +96,7 @@ class PgvectorStore:
         with self._database.transaction() as cursor:
             self._look(cursor)
             if self._dim is None:
-                _need_extension(cursor)
+                need_pgvector(cursor)
                 if self._settings.namespace:
                     self._run(cursor, "CREATE SCHEMA IF NOT EXISTS {schema}")
                 self._run(cursor, _TABLE, dim=dim)
@@ -118,12 +118,27 @@ class PgvectorStore:
     def size(self, rows: pa.RecordBatch) -> None:
         return None
 
-    def write(self, rows: pa.RecordBatch, *, model: str) -> None:
+    def write(self, rows: pa.RecordBatch, *, model: str, new: bool = False) -> None:
+        """Rows that are new go straight into the table, which takes half as long."""
+        sent = copies.copied(rows, model, self._column)
         with self._database.transaction() as cursor:
+            if new and self._added(cursor, sent):
+                return
             self._run(cursor, _ROWS)
             with cursor.copy("COPY embedctl_rows FROM STDIN (FORMAT binary)") as copy:
-                copy.write(copies.copied(rows, model, self._column))
+                copy.write(sent)
             self._run(cursor, _UPSERT)
+
+    def _added(self, cursor: Any, sent: bytes) -> bool:
+        """Whether the table has taken all; it has taken none if somebody else has stored one of the ids meanwhile."""
+        from psycopg.errors import UniqueViolation
+
+        try:
+            with cursor.connection.transaction(), cursor.copy(self._named(_COPY)) as copy:
+                copy.write(sent)
+        except UniqueViolation:
+            return False
+        return True
 
     def ids(self) -> Iterator[list[str]]:
         last = ""
@@ -239,20 +254,23 @@ class PgvectorStore:
         return (*filter(None, [self._settings.namespace]), self._settings.collection)
 
     def _run(self, cursor: Any, query: LiteralString, values: Sequence[Any] = (), *, dim: int | None = None) -> Any:
-        """Execute ``query`` with the names of this table put in, quoted; values are bound, never put in."""
+        """Execute ``query``; values are bound, never put in."""
+        # A sign that stands for a value would be one in a name too.
+        return cursor.execute(self._named(query, percent="%%", dim=dim), values)
+
+    def _named(self, query: LiteralString, *, percent: str = "%", dim: int | None = None) -> Any:
+        """``query`` with the names of this table put in, quoted."""
         from psycopg.sql import SQL, Identifier, Literal
 
-        names = {
-            # A sign that stands for a value would be one in a name too.
-            "table": Identifier(*(part.replace("%", "%%") for part in self._path())),
-            "schema": Identifier(self._settings.namespace.replace("%", "%%")),
-            "column": Identifier(self._column),
-            "operators": Identifier(f"{self._column}_cosine_ops"),
-            "send": Identifier(f"{self._column}_send"),
-            "dim": Literal(dim),
-            "effort": Literal(_EF_CONSTRUCTION),
-        }
-        return cursor.execute(SQL(query).format(**names), values)
+        return SQL(query).format(
+            table=Identifier(*(part.replace("%", percent) for part in self._path())),
+            schema=Identifier(self._settings.namespace.replace("%", percent)),
+            column=Identifier(self._column),
+            operators=Identifier(f"{self._column}_cosine_ops"),
+            send=Identifier(f"{self._column}_send"),
+            dim=Literal(dim),
+            effort=Literal(_EF_CONSTRUCTION),
+        )
 
 
 def _condition(model: str, where: Where) -> tuple[LiteralString, list[Any]]:
@@ -271,28 +289,3 @@ def _condition(model: str, where: Where) -> tuple[LiteralString, list[Any]]:
 def _quoted(lexeme: str) -> str:
     """A word of a tsquery, which is a value and no SQL."""
     return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _need_extension(cursor: Any) -> None:
-    from psycopg.errors import InsufficientPrivilege
-
-    found = cursor.execute(
-        "SELECT installed_version, default_version FROM pg_available_extensions WHERE name = 'vector'"
-    ).fetchone()
-    if found is None:
-        raise ConfigError(
-            "this PostgreSQL server has no pgvector",
-            hint="install it there: apt install postgresql-18-pgvector, or run the image pgvector/pgvector:pg18",
-        )
-    installed, newest = found
-    version = str(installed or newest)
-    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
-        raise ConfigError(f"pgvector {version} is too old, want 0.8", hint="ALTER EXTENSION vector UPDATE")
-    if installed is None:
-        try:
-            cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        except InsufficientPrivilege:
-            raise ConfigError(
-                "pgvector is not set up in this database, and this user may not do it",
-                hint="as a superuser, in the same database: CREATE EXTENSION vector",
-            ) from None

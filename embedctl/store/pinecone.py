@@ -81,7 +81,7 @@ class PineconeStore:
     def size(self, rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
         return wire.sizes(rows)
 
-    def write(self, rows: pa.RecordBatch, *, model: str) -> None:
+    def write(self, rows: pa.RecordBatch, *, model: str, new: bool = False) -> None:
         api = self._index()
         assert api is not None
         with translated(self.target):

@@ -13,6 +13,7 @@ from embedctl.store.protocol import Busy, Refused
 
 _CONNECT_SECONDS = 10
 _KEY = "DATABASE_URL"
+_OLDEST = (0, 8)  # the first pgvector whose index goes on until a filter has let k rows through
 
 # SQLSTATEs (classes, or whole codes) of what may pass: connections, serialization, deadlocks, too many clients,
 # locks that are not free, a server that shuts down or starts.
@@ -151,3 +152,29 @@ def _redacted(message: str, url: str) -> str:
     for secret in {password, quote(password), quote(password, safe="")} - {""}:
         shown = shown.replace(secret, "***")
     return shown
+
+
+def need_pgvector(cursor: Any) -> None:
+    """Set the extension up where it is not; raises ``ConfigError`` where that cannot be."""
+    from psycopg.errors import InsufficientPrivilege
+
+    found = cursor.execute(
+        "SELECT installed_version, default_version FROM pg_available_extensions WHERE name = 'vector'"
+    ).fetchone()
+    if found is None:
+        raise ConfigError(
+            "this PostgreSQL server has no pgvector",
+            hint="install it there: apt install postgresql-18-pgvector, or run the image pgvector/pgvector:pg18",
+        )
+    installed, newest = found
+    version = str(installed or newest)
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
+        raise ConfigError(f"pgvector {version} is too old, want 0.8", hint="ALTER EXTENSION vector UPDATE")
+    if installed is None:
+        try:
+            cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        except InsufficientPrivilege:
+            raise ConfigError(
+                "pgvector is not set up in this database, and this user may not do it",
+                hint="as a superuser, in the same database: CREATE EXTENSION vector",
+            ) from None

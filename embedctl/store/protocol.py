@@ -89,8 +89,11 @@ class Store(Protocol):
     def size(self, rows: pa.RecordBatch) -> npt.NDArray[np.int64] | None:
         """Bytes of each row on the wire; ``None`` where requests are not limited by bytes."""
 
-    def write(self, rows: pa.RecordBatch, *, model: str) -> None:
-        """Insert or replace, in one request; returns when every row is acknowledged."""
+    def write(self, rows: pa.RecordBatch, *, model: str, new: bool = False) -> None:
+        """Insert or replace, in one request; returns when every row is acknowledged.
+
+        new: none of the ids was stored when the store was last asked, and this is their first attempt
+        """
 
     def ids(self) -> Iterator[list[str]] | None:
         """Every id that embedctl stored, in pages; ``None``: this store cannot tell, ask the ledger."""

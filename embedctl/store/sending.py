@@ -26,12 +26,22 @@ _REFUSED_AT_MOST = 20
 _LANDING_SECONDS = 5.0
 
 
+# Requests, and whether the store has none of their ids.
+Window = tuple[list[pa.RecordBatch], bool]
+
+
 @dataclass(slots=True)
 class Piece:
-    """One request. ``failed_at``: when it first failed; ``number``: of its batch in the ledger."""
+    """One request.
+
+    number:    of its batch in the ledger
+    new:       the store has none of the ids
+    failed_at: when it first failed
+    """
 
     rows: pa.RecordBatch
     number: int
+    new: bool
     tries: int = 0
     failed_at: float | None = None
     sent_at: float = 0.0
@@ -76,7 +86,7 @@ class Sender:
         self._refused: list[int] = []
         self._turn = itertools.count()
 
-    def send(self, windows: Iterator[list[pa.RecordBatch]]) -> None:
+    def send(self, windows: Iterator[Window]) -> None:
         """Send all pieces of all windows; raises ``RemoteError`` when the store keeps failing."""
         pool = ThreadPoolExecutor(self._store.limits.concurrency, thread_name_prefix="upsert")
         try:
@@ -93,7 +103,7 @@ class Sender:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _dispatch(self, windows: Iterator[list[pa.RecordBatch]], pool: ThreadPoolExecutor) -> bool:
+    def _dispatch(self, windows: Iterator[Window], pool: ThreadPoolExecutor) -> bool:
         """Note what has come back, and send what there is room for; whether anything is still to come."""
         now = self._patience.now()
         going: list[Piece] = []
@@ -106,28 +116,29 @@ class Sender:
         for piece in going:
             piece.tries, piece.sent_at = piece.tries + 1, now
             self.counts.sent += len(piece.rows)
-            self._under_way[pool.submit(self._store.write, piece.rows, model=self._model)] = piece
+            new = piece.new and piece.tries == 1  # a try that failed may have been applied
+            self._under_way[pool.submit(self._store.write, piece.rows, model=self._model, new=new)] = piece
         # The next window is made ready while these are under way.
         if not self._ready and going:
             self._refill(windows)
         return bool(self._under_way or self._waiting or self._ready)
 
-    def _next(self, windows: Iterator[list[pa.RecordBatch]], now: float) -> Piece | None:
+    def _next(self, windows: Iterator[Window], now: float) -> Piece | None:
         if self._waiting and self._waiting[0][0] <= now:
             return heapq.heappop(self._waiting)[2]
         if not self._ready:
             self._refill(windows)
         return self._ready.popleft() if self._ready else None
 
-    def _refill(self, windows: Iterator[list[pa.RecordBatch]]) -> None:
-        for window in windows:
-            self._ready.extend(self._planned(window))
+    def _refill(self, windows: Iterator[Window]) -> None:
+        for pieces, new in windows:
+            self._ready.extend(self._planned(pieces, new=new))
             if self._ready:
                 return
 
-    def _planned(self, batches: list[pa.RecordBatch]) -> list[Piece]:
+    def _planned(self, batches: list[pa.RecordBatch], *, new: bool) -> list[Piece]:
         numbers = self._ledger.plan(self._store.target, [_payload(rows) for rows in batches])
-        return [Piece(rows, number) for rows, number in zip(batches, numbers, strict=True)]
+        return [Piece(rows, number, new) for rows, number in zip(batches, numbers, strict=True)]
 
     def _note(self, going: list[Piece]) -> None:
         landed, self._landed = self._landed, []
@@ -185,7 +196,8 @@ class Sender:
         self._refused.append(piece.number)
         count = len(piece.rows)
         if count > 1:
-            halves = self._planned([piece.rows.slice(0, count // 2), piece.rows.slice(count // 2)])
+            parts = [piece.rows.slice(0, count // 2), piece.rows.slice(count // 2)]
+            halves = self._planned(parts, new=piece.new and piece.tries == 1)
             self._ready.extendleft(reversed(halves))
             return
         self._rejects.reasons[piece.rows.column("id")[0].as_py()] = fault.reason
@@ -207,7 +219,9 @@ class Sender:
 
 def _payload(rows: pa.RecordBatch) -> Payload:
     ids = rows.column("id")
-    return Payload(ids[0].as_py(), ids[-1].as_py(), hashlib.sha256(rows.serialize()).hexdigest(), len(rows))
+    # The digests are of all that is in the rows.
+    told = hashlib.sha256(rows.select(["id", "digest"]).serialize()).hexdigest()
+    return Payload(ids[0].as_py(), ids[-1].as_py(), told, len(rows))
 
 
 def _pairs(rows: pa.RecordBatch) -> Iterator[tuple[str, str]]:

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import lock
 from embedctl.artifacts.layout import Layout
@@ -19,7 +17,7 @@ from embedctl.store.ledger import Whole, open_ledger
 from embedctl.store.opening import name_of, open_store
 from embedctl.store.pruning import prune, stale_ids
 from embedctl.store.retrying import Patience
-from embedctl.store.sending import Sender
+from embedctl.store.sending import Sender, Window
 from embedctl.store.verifying import verify
 
 
@@ -122,7 +120,7 @@ def _run(job: Job, wish: Wish) -> Tally:
         distrust(job, held)
         found.doubted = job.ledger.doubted(job.target)
         if wish.dry_run:
-            written = sum(len(rows) for rows in stale(job, found, empty=not held))
+            written = sum(len(rows) for rows, _ in stale(job, found, empty=not held))
         else:
             written, sent = _send(job, found, empty=not held)
     deleted = verified = 0
@@ -173,10 +171,10 @@ def _send(job: Job, found: Difference, *, empty: bool) -> tuple[int, int]:
     return sender.counts.acknowledged, sender.counts.sent
 
 
-def _windows(job: Job, found: Difference, told: Callable[[], None], *, empty: bool) -> Iterator[list[pa.RecordBatch]]:
+def _windows(job: Job, found: Difference, told: Callable[[], None], *, empty: bool) -> Iterator[Window]:
     limits = job.store.limits
     most = min(job.settings.batch_size or limits.rows, limits.rows)
-    for rows in stale(job, found, empty=empty):
+    for rows, new in stale(job, found, empty=empty):
         told()
         if len(rows):
-            yield cut(rows, job.store.size(rows), most=most, most_bytes=limits.request_bytes)
+            yield cut(rows, job.store.size(rows), most=most, most_bytes=limits.request_bytes), new
