@@ -175,10 +175,12 @@ def expected(folder: Path) -> dict[str, str]:
 
 PLAIN = """
 import json, sys, time
-import numpy as np, pyarrow.parquet as pq
+from pathlib import Path
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from pinecone import Pinecone
 url, key, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
-table = pq.read_table("ws/vectors/main/part-00000.parquet").slice(0, rows)
+table = pa.concat_tables(map(pq.read_table, sorted(Path("ws/vectors/main").glob("part-*.parquet")))).slice(0, rows)
+assert len(table) == rows
 ids, metadata = table.column("id").to_pylist(), [json.loads(m) for m in table.column("metadata").to_pylist()]
 values = table.column("values").combine_chunks().flatten().to_numpy().reshape(len(ids), -1)
 index = Pinecone(api_key=key).index(host=url)

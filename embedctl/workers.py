@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -58,15 +58,28 @@ class Crew:
         self.size, self._module = size, module
         self._started = False
         self._pool: ProcessPoolExecutor | None = None
+        self._opening: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Let the processes start while the caller has other things to do; :meth:`spread` does it else."""
+    def start(self, warm: Callable[[], object] | None = None) -> None:
+        """Let the processes start while the caller has other things to do; :meth:`spread` does it else.
+
+        warm: what each of them does first, which saves time later and may fail
+        """
         if self._started or self.size <= 1:
             return
         self._started = True
         prepare(self._module)
-        if not _FORKED:
+        if warm is not None:
+            self._opening = threading.Thread(target=self._warmed, args=(warm,), daemon=True)
+            self._opening.start()
+        elif not _FORKED:
             self._open()
+
+    def _warmed(self, warm: Callable[[], object]) -> None:
+        pool = self._open()
+        with suppress(RuntimeError):  # the command may have ended meanwhile
+            for _ in range(self.size):
+                pool.submit(warm)
 
     def _open(self) -> "ProcessPoolExecutor":
         """The processes. A fork waits until what it is a copy of has imported all."""
@@ -94,15 +107,21 @@ class Crew:
             return
         from concurrent.futures import as_completed
 
+        self._opened()
         pool = self._open()
         running = {pool.submit(function, task): task for task in tasks}
         for done in as_completed(running):
             yield running.pop(done), done.result()
 
+    def _opened(self) -> None:
+        if self._opening is not None:
+            self._opening.join()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._opened()
         if self._pool is None:
             return
         if kind is not None:

@@ -94,9 +94,12 @@ def tokenize(
     ] = False,
 ) -> None:
     """Train or load the tokenizer, cut the texts into chunks, write token shards."""
-    from embedctl.tokens import tokenization
+    from embedctl.tokens import starting
 
     loaded = settings_of(context)
+    starting.start(_tokens(loaded), loaded.layout)
+    from embedctl.tokens import tokenization
+
     held = loaded.settings.data.held_percent
     with render.progress("tokenize", quiet=invocation(context).quiet) as watch:
         made = tokenization.tokenize(

@@ -113,22 +113,6 @@ def read_report(folder: Path) -> dict[str, Any]:
     return report
 
 
-def dropped_rows(folder: Path) -> dict[str, tuple[int, ...]]:
-    """For each part of the corpus its rows that must not be used."""
-    table = columns.read(folder / verdicts.FILE, ["verdict", "part", "row"])
-    dropped = columns.numbers(np.flatnonzero(columns.codes_of(table.column("verdict"), ["drop"]) == 0))
-    rows: dict[str, list[int]] = {}
-    for part, row in zip(*(table.column(name).take(dropped).to_pylist() for name in ("part", "row")), strict=True):
-        rows.setdefault(part, []).append(row)
-    return {part: tuple(found) for part, found in rows.items()}
-
-
-def mended_file(folder: Path, part: str) -> Path | None:
-    """The texts of a part that were mended, if there are any."""
-    path = folder / f"mended-{part}.parquet"
-    return path if path.is_file() else None
-
-
 def refuse_above(settings: ValidationSettings, outcome: Outcome) -> None:
     """Raise what :func:`refusal` says, if it says anything."""
     fault = refusal(settings, outcome)

@@ -10,13 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedctl.artifacts.growing import Shard
-from embedctl.data import columns, duplicates
+from embedctl.data import columns, decided, duplicates
 from embedctl.data.checks.kinds import CHECKS, TIERS, VERDICTS, Verdict
 from embedctl.data.duplicates import Copies
 from embedctl.data.totals import Totals
 from embedctl.settings import ActionSettings
-
-FILE = "verdicts.parquet"
 
 _SCHEMA = pa.schema(
     [
@@ -60,7 +58,7 @@ def write(
     The rows of ``copies`` are counted through all parts.
     """
     before = 0
-    with pq.ParquetWriter(folder / FILE, _SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(folder / decided.VERDICTS, _SCHEMA, compression="zstd") as writer:
         for shard in shards:
             findings = columns.read(findings_of(folder, shard))
             here = copies.among(before, before + len(findings))

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from embedctl.tokens.boundaries import NO_BOUNDARY
+from embedctl.tokens.boundaries import NO_BOUNDARY, token_boundaries
 from embedctl.tokens.chunks import Cuts
 from embedctl.tokens.encoding import Encoded, TextEncoder
 from embedctl.tokens.engines import Ids, Offsets
@@ -46,7 +46,9 @@ def beginnings(
     """
     first = cuts.last
     if encoder.cuts_between_words_are_exact:
-        words = np.append(np.flatnonzero(encoder.boundaries(encoded) > NO_BOUNDARY), len(encoded.ids))
+        words = np.append(
+            np.flatnonzero(token_boundaries(encoded.data, encoded.starts) > NO_BOUNDARY), len(encoded.ids)
+        )
         first = np.minimum(words[np.searchsorted(words, cuts.first + 1)], cuts.last)
     stops = np.where(first < cuts.last, np.append(encoded.starts, 0)[first], ends)
     spans = zip(begins.tolist(), stops.tolist(), strict=True)

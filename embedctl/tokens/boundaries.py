@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from embedctl.tokens import native
 from embedctl.tokens.characters import Bytes, code_points, non_ascii
 
-NO_BOUNDARY, WORD, SENTENCE, PARAGRAPH = range(4)
+# What ends just before a token; INSIDE: it begins inside a character.
+INSIDE, NO_BOUNDARY, WORD, SENTENCE, PARAGRAPH = range(5)
 
 Array = npt.NDArray[np.int64]
 Kinds = npt.NDArray[np.uint8]
@@ -43,56 +45,20 @@ _DOUBTFUL = ((_OF_BYTES >= _STOP) & (_OF_BYTES <= _CLOSING) | (np.arange(256) >=
 # The first bytes of characters beyond Latin, Greek and Cyrillic, but for signs.
 _WIDE_LEADS = np.isin(np.arange(256), [*range(0xD8, 0xE2), *range(0xE3, 0xFF)])
 
-# What a token is made of: white space first, or last; a last byte that may end a sentence; the like without spaces.
-LEADS, TRAILS, _STOPS, WIDE = 1, 2, 4, 8
-
-
-def marks(joined: Bytes, lengths: Array) -> Kinds:
-    """(V,) the marks of tokens, from all their bytes and the number that each has, which is not 0."""
-    ends = np.cumsum(lengths)
-    first, last = joined[ends - lengths], joined[ends - 1]
-    stops = np.frombuffer(_DOUBTFUL, np.bool_)[last]
-    wide = np.logical_or.reduceat(_WIDE_LEADS[joined], ends - lengths)
-    found: Kinds = (first <= ord(" ")) * np.uint8(LEADS) | (last <= ord(" ")) * np.uint8(TRAILS)
-    return found | stops * np.uint8(_STOPS) | wide * np.uint8(WIDE)
-
-
-def spelled_boundaries(data: Bytes, starts: Array, marks: Kinds) -> Kinds:
-    """What :func:`token_boundaries` gives, but for the first token of a text, from what tokens are made of.
-
-    marks: (T,) of each token; none may be ``WIDE``
-    Tokens are fewer than bytes, and few come after a stop.
-    """
-    leads, trails, stops = ((marks & mark) != 0 for mark in (LEADS, TRAILS, _STOPS))
-    # White space begins with this token, or ended with the one before that is more than that.
-    words = np.zeros(len(starts), dtype=bool)
-    words[1:] = (leads[1:] & ~trails[:-1]) | (trails[:-1] & ~leads[:-1] & ~leads[1:])
-    kinds = words.view(np.uint8)
-    space = data <= ord(" ")
-    long = _long_runs(space)
-    tokens = np.flatnonzero(words[1:] & (stops | trails)[:-1]) + 1
-    begins = starts[tokens]
-    after = np.flatnonzero(~space[begins])
-    begins[after] -= 1
-    more = after[space[begins[after] - 1]]
-    begins[more] = long.begins[np.searchsorted(long.begins, begins[more]) - 1]
-    kinds[tokens[_ends_sentence(data, begins, _ends_of(long, space, begins))]] = SENTENCE
-    of_paragraphs = _paragraphs(data, long)
-    for places in (of_paragraphs.begins, of_paragraphs.ends):
-        tokens = np.minimum(np.searchsorted(starts, places), len(starts) - 1)
-        tokens = tokens[(starts[tokens] == places) & (kinds[tokens] > NO_BOUNDARY)]
-        kinds[tokens] = PARAGRAPH
-    return kinds
-
 
 def token_boundaries(data: Bytes, starts: Array) -> Kinds:
-    """(T,) what ends just before each token: ``NO_BOUNDARY``, ``WORD``, ``SENTENCE`` or ``PARAGRAPH``.
+    """(T,) what ends just before each token, from ``INSIDE`` to ``PARAGRAPH``; of the first of a text it says nothing.
 
     data:   (B,) texts in UTF-8, each followed by a separator
     starts: (T,) the byte at which each token begins
-    A token that begins inside a character is no place to cut. White space goes with what follows it
-    where the tokenizer has it so (byte-level), and with nothing where tokens have none (WordPiece).
+    White space goes with what follows it where the tokenizer has it so (byte-level), and with nothing where tokens
+    have none (WordPiece).
     """
+    library = native.library()
+    return _by_numpy(data, starts) if library is None else native.boundaries_of(library, data, starts, _CLASSES)
+
+
+def _by_numpy(data: Bytes, starts: Array) -> Kinds:
     # White space beyond ASCII does not end a word here; control characters do.
     space = data <= ord(" ")
     of_tokens = _boundaries(data, space).take(starts)
@@ -100,12 +66,8 @@ def token_boundaries(data: Bytes, starts: Array) -> Kinds:
     of_tokens[1:][(of_tokens[1:] >= _AT_END_OF_RUN) & space.take(starts[:-1])] = NO_BOUNDARY
     of_tokens &= ~np.uint8(_AT_END_OF_RUN)
     of_tokens[1:][starts[1:] == starts[:-1]] = NO_BOUNDARY
+    of_tokens[(data.take(starts) & 0xC0) == 0x80] = INSIDE
     return of_tokens
-
-
-def cuttable(data: Bytes, starts: Array, token: int) -> bool:
-    """Whether a token begins with a whole character."""
-    return bool((data[starts[token]] & 0xC0) != 0x80)
 
 
 def _boundaries(data: Bytes, space: npt.NDArray[np.bool_]) -> Kinds:
@@ -115,7 +77,7 @@ def _boundaries(data: Bytes, space: npt.NDArray[np.bool_]) -> Kinds:
     """
     changes = np.zeros(len(data), dtype=bool)
     np.not_equal(space[1:], space[:-1], out=changes[1:])
-    kinds = changes.view(np.uint8) * np.uint8(WORD)
+    kinds = changes.view(np.uint8) * np.uint8(WORD - NO_BOUNDARY) + np.uint8(NO_BOUNDARY)
     kinds |= (changes & ~space).view(np.uint8) * np.uint8(_AT_END_OF_RUN)
     long = _long_runs(space)
     # Letters and digits end no sentence; what is beyond ASCII has to be looked at.

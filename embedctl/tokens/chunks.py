@@ -3,20 +3,18 @@
 Everything here works on many texts at once, as flat arrays. T tokens; N texts; K chunks.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from embedctl.tokens.boundaries import NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD, Array, Kinds
+from embedctl.tokens import native
+from embedctl.tokens.boundaries import INSIDE, NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD, Array, Kinds
 
 # Raised when the same text would be cut otherwise: until 1, the beginning of a text was looked at together with the
 # end of the one before it.
 FORMAT = 2
-
-# Fewer texts than these are cut one by one.
-_TOGETHER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,70 +32,38 @@ class Cuts:
     ends: npt.NDArray[np.bool_]
 
 
-def cut(boundaries: Kinds, offsets: Array, *, size: int, overlap: int, cuttable: Callable[[int], bool]) -> Cuts:
+def cut(boundaries: Kinds, offsets: Array, *, size: int, overlap: int) -> Cuts:
     """Cover each text with chunks of at most ``size`` tokens, neighbours sharing at most ``overlap``.
 
     boundaries: (T,) as :func:`token_boundaries` gives them
     offsets:    (N + 1,) tokens of text n: ``offsets[n]`` to ``offsets[n + 1]``
-    cuttable:   whether a token begins with a whole character
+    overlap:    at most half of ``size``
     A chunk ends with a paragraph if that leaves it at least half full, else with a sentence if a third, else
     between words. The next one begins with the first sentence among the last ``overlap`` tokens; if there is none
     and this one ended with a sentence, after it; else with a word.
     A text without tokens gives no chunk.
     """
-    counts = np.diff(offsets)
-    short, long = np.flatnonzero((counts > 0) & (counts <= size)), np.flatnonzero(counts > size)
-    pieces = [_Pieces(short, offsets[short], offsets[short + 1])]
-    if len(long):
-        pieces += _long(
-            boundaries, long, offsets[long], offsets[long + 1], _Plain(size, overlap, boundaries.tobytes(), cuttable)
-        )
-    text, first, last = (np.concatenate([getattr(p, name) for p in pieces]) for name in ("text", "first", "last"))
-    order = np.argsort(first)
-    text, first, last = text[order], first[order], last[order]
-    number = np.arange(len(text)) - np.searchsorted(text, text)
-    bounded = np.append(boundaries, np.uint8(WORD)) > NO_BOUNDARY
-    begins = (number == 0) | bounded[first]
-    ends = (last == offsets[1:][text]) | bounded[last]
+    library = native.library()
+    if library is None:
+        text, number, first, last = _one_by_one(boundaries, offsets, size=size, overlap=overlap)
+    else:
+        text, number, first, last = native.cuts_of(library, boundaries, offsets, size=size, overlap=overlap)
+    begins = (number == 0) | (boundaries[first] > NO_BOUNDARY)
+    ends = last == offsets[1:][text]
+    ends[~ends] = boundaries[last[~ends]] > NO_BOUNDARY
     return Cuts(text, number, first, last, begins, ends)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pieces:
-    """Chunks of ``text`` with the tokens ``first`` to ``last``, all (K,)."""
-
-    text: Array
-    first: Array
-    last: Array
-
-
-def _long(boundaries: Kinds, text: Array, first: Array, end: Array, plain: "_Plain") -> Iterator[_Pieces]:
-    """Cut the next chunk off all texts at once; what that leaves to be looked at closer is done one by one.
-
-    Sentences and paragraphs are few, so that they are looked up among their places.
-    """
-    size, overlap = plain.size, plain.overlap
-    better = np.flatnonzero(boundaries >= SENTENCE)
-    kinds = boundaries[better]
-    sentences, paragraphs = (np.append(-1, better[kinds == kind]) for kind in (SENTENCE, PARAGRAPH))
-    better = np.append(better, len(boundaries))
-    while len(text) >= _TOGETHER:
-        last = np.full(len(first), -1)
-        for places, full in ((sentences, size // 3), (paragraphs, size // 2)):
-            found = places[np.searchsorted(places, first + size, side="right") - 1]
-            last = np.where(found >= first + max(full, overlap + 1), found, last)
-        for n in np.flatnonzero(last < 0).tolist():
-            last[n] = plain.end_of(int(first[n]))
-        yield _Pieces(text, first, last)
-        first = better[np.searchsorted(better, last - overlap)]
-        for n in np.flatnonzero(first > last).tolist():
-            first[n] = plain.start_after(int(last[n]))
-        more = end - first > size
-        yield _Pieces(text[~more], first[~more], end[~more])
-        text, first, end = text[more], first[more], end[more]
-    for n, a, b in zip(text.tolist(), first.tolist(), end.tolist(), strict=True):
-        firsts, lasts = np.array(plain.cut(a, b)).T
-        yield _Pieces(np.full(len(firsts), n), firsts, lasts)
+def _one_by_one(boundaries: Kinds, offsets: Array, *, size: int, overlap: int) -> tuple[Array, Array, Array, Array]:
+    """Of each chunk its text, its number in it, its first token and the one after its last, all (K,)."""
+    plain = _Plain(size, overlap, boundaries.tobytes())
+    found = [
+        (text, number, *window)
+        for text, (begin, end) in enumerate(pairwise(offsets.tolist()))
+        for number, window in enumerate(plain.cut(begin, end))
+    ]
+    text, number, first, last = np.array(found, dtype=np.int64).reshape(-1, 4).T
+    return text, number, first, last
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +73,6 @@ class _Plain:
     size: int
     overlap: int
     kinds: bytes
-    cuttable: Callable[[int], bool]
 
     def cut(self, first: int, end: int) -> list[tuple[int, int]]:
         """Windows over the tokens ``first`` to ``end`` (exclusive) of one text."""
@@ -116,7 +81,8 @@ class _Plain:
             last = self.end_of(first)
             windows.append((first, last))
             first = self.start_after(last)
-        windows.append((first, end))
+        if first < end:
+            windows.append((first, end))
         return windows
 
     def end_of(self, first: int) -> int:
@@ -127,7 +93,7 @@ class _Plain:
             found = self.kinds.rfind(_BYTE[kind], max(least, first + full), limit + 1)
             if found >= 0:
                 return found
-        while limit > least and not self.cuttable(limit):
+        while limit > least and self.kinds[limit] == INSIDE:
             limit -= 1
         return limit
 
@@ -140,7 +106,7 @@ class _Plain:
             if self.kinds[last] >= kinds[0]:
                 return last
         # No word ends anywhere near, as in scripts without spaces.
-        while earliest < last and not self.cuttable(earliest):
+        while earliest < last and self.kinds[earliest] == INSIDE:
             earliest += 1
         return earliest
 

@@ -12,23 +12,22 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from embedctl.tokens.boundaries import WIDE, Kinds, spelled_boundaries, token_boundaries
+from embedctl.tokens import native
 from embedctl.tokens.characters import Bytes, first_bytes, to_bytes
 from embedctl.tokens.engines import (
-    SEPARATOR,
     Engine,
     Flat,
     Ids,
     Offsets,
     family_of,
-    in_one,
     is_plain,
     joined,
     lowered,
     outline,
 )
 from embedctl.tokens.letters import Letters
-from embedctl.tokens.spelling import Spelling
+from embedctl.tokens.spelling import byte_lengths
+from embedctl.tokens.texts import SEPARATOR, in_one
 
 # Normalizers after which the tokens of a text can still be found in it: always, or where they change nothing.
 _MILD: tuple[set[str], ...] = (set(), {"Lowercase"}, {"NFC"})
@@ -69,7 +68,7 @@ class TextEncoder:
         self._picky = engine.picky or bool(self._normalizer)
         self._fast = self._family == "wordpiece" or (self._family == "byte-level" and self._normalizer in _MILD)
         self._letters = Letters(tokenizer) if self._family == "wordpiece" else None
-        self._spelling = Spelling(tokenizer) if self._fast and self._letters is None else None
+        self._lengths = byte_lengths(tokenizer) if self._fast and self._letters is None else None
 
     @property
     def spans_hold_white_space(self) -> bool:
@@ -88,13 +87,13 @@ class TextEncoder:
         ends = np.flatnonzero(data == SEPARATOR[0])
         bases = np.concatenate([[0], ends[:-1] + 1]) if len(texts) else _NO_PLACES
         sizes = ends - bases
-        if self._letters is None and self._spelling is None:
+        if self._letters is None and self._lengths is None:
             offsets = np.zeros(len(texts) + 1, np.int64)
             nothing = Encoded(_NO_IDS, offsets, blob, data, bases, sizes, _NO_PLACES, by_engine=False)
             return self._merged(texts, nothing, [*range(len(texts))])
         flat = self.engine.encode(texts, blob)
-        if self._spelling is not None:
-            starts, failed = _places_of_bytes(bases, sizes, flat, self._spelling.lengths.take(flat.ids))
+        if self._lengths is not None:
+            starts, failed = _places_of_bytes(bases, sizes, flat, self._lengths)
             if self._picky:
                 failed |= np.array([not self._sure(text) for text in texts], dtype=bool)
         elif self._letters is not None:
@@ -105,14 +104,6 @@ class TextEncoder:
             failed[[n for n in doubtful if not is_plain(texts[n])]] = True
         encoded = Encoded(flat.ids, flat.offsets, blob, data, bases, sizes, starts, by_engine=not failed.any())
         return encoded if encoded.by_engine else self._merged(texts, encoded, np.flatnonzero(failed).tolist())
-
-    def boundaries(self, encoded: Encoded) -> Kinds:
-        """(T,) what ends just before each token, but for the first of each text."""
-        if self._spelling is not None and encoded.by_engine:
-            marks = self._spelling.marks.take(encoded.ids)
-            if not (marks & WIDE).any():
-                return spelled_boundaries(encoded.data, encoded.starts, marks)
-        return token_boundaries(encoded.data, encoded.starts)
 
     def _merged(self, texts: Sequence[str], fast: Encoded, unsure: list[int]) -> Encoded:
         """The result of the engine, with the texts that it is not sure of done by ``tokenizers``."""
@@ -142,7 +133,14 @@ class TextEncoder:
 def _places_of_bytes(
     bases: Offsets, sizes: Offsets, flat: Flat, lengths: npt.NDArray[np.int32]
 ) -> tuple[Offsets, npt.NDArray[np.bool_]]:
-    """Byte-level tokens stand for all bytes of a text, one after the other; a separator follows each text."""
+    """Byte-level tokens stand for all bytes of a text, one after the other; a separator follows each text.
+
+    lengths: of each token of the vocabulary
+    """
+    library = native.library()
+    if library is not None:
+        return native.starts_of(library, flat.ids, flat.offsets, lengths, bases, sizes)
+    lengths = lengths.take(flat.ids)
     bounds = flat.offsets[1:-1]
     places = np.zeros(len(lengths) + 1, dtype=np.int64)
     places[1:] = lengths

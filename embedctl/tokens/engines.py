@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, models
 
+from embedctl.tokens.texts import SEPARATOR, in_one
+
 _log = logging.getLogger(__name__)
 
 Ids = npt.NDArray[np.uint32]
 Offsets = npt.NDArray[np.int64]
-# No UTF-8 text holds this byte.
-SEPARATOR = b"\xff"
-
 Family = Literal["byte-level", "wordpiece", "other"]
 
 
@@ -60,7 +59,7 @@ class Reference:
         return True
 
     def encode(self, texts: Sequence[str], blob: bytes) -> Flat:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch_fast([*texts], add_special_tokens=False)
         return joined([np.array(encoding.ids, dtype=np.uint32) for encoding in encodings])
 
 
@@ -191,11 +190,6 @@ def joined(rows: Sequence[npt.NDArray[np.uint32]]) -> Flat:
     offsets = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     return Flat(np.concatenate(rows) if rows else np.zeros(0, np.uint32), offsets)
-
-
-def in_one(texts: Sequence[str]) -> bytes:
-    """All texts in UTF-8, each followed by ``SEPARATOR``."""
-    return SEPARATOR.join([*(text.encode() for text in texts), b""])
 
 
 def outline(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -4,13 +4,16 @@ import gzip
 import json
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from embedctl.artifacts import manifest
-from embedctl.data.report import Plan
 from embedctl.errors import ArtifactError, ConfigError
 from embedctl.settings import TokensSettings
+
+if TYPE_CHECKING:
+    from embedctl.data.report import Plan
 
 _WANTED = "a tokenizer.json, a vocab.txt, or a vocab.json beside its merges.txt"
 
@@ -34,8 +37,10 @@ def load(path: Path) -> Tokenizer:
         raise ArtifactError(f"{where} is not a tokenizer: {fault}") from None
 
 
-def plan(settings: TokensSettings) -> Plan:
+def plan(settings: TokensSettings) -> "Plan":
     """How texts will be tokenized; by the given tokenizer, if one is given."""
+    from embedctl.data.report import Plan
+
     if settings.tokenizer is None:
         return Plan(settings)
     tokenizer = load(settings.tokenizer)
@@ -55,6 +60,11 @@ def parse(content: bytes, where: str) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def written(tokenizer: Tokenizer) -> bytes:
+    """The tokenizer.json of an artifact."""
+    return (tokenizer.to_str(pretty=True) + "\n").encode()
 
 
 def digest_of(path: Path) -> str:

@@ -14,11 +14,13 @@ from pydantic import JsonValue
 
 from embedctl.data.records import split_of
 from embedctl.settings import TokensSettings
-from embedctl.tokens import boundaries, chunks
+from embedctl.tokens import chunks, native
 from embedctl.tokens.beginnings import Beginnings, beginnings
+from embedctl.tokens.boundaries import token_boundaries
 from embedctl.tokens.chunks import Cuts
 from embedctl.tokens.encoding import Encoded, TextEncoder
 from embedctl.tokens.engines import Offsets
+from embedctl.tokens.texts import Column
 from embedctl.tokens.tokenizer import Frame
 
 _INSIDE = "cut inside a word"
@@ -59,16 +61,18 @@ class ChunkRows:
 
     def of(self, records: pa.Table) -> pa.Table:
         """The chunks of some rows of a corpus, in order."""
-        texts: list[str] = records.column("text").to_pylist()
-        encoded = self.encoder.encode(texts)
+        texts = _one(records.column("text"))
+        encoded = self.encoder.encode(Column(texts))
         cuts = self._cuts(encoded)
         begins, ends = self._spans(cuts, encoded)
-        starts, stops = _in_characters(encoded, cuts, begins, ends)
+        # The bytes with which no character begins.
+        inner = np.flatnonzero((encoded.data & 0xC0) == 0x80)
+        starts, stops = _in_characters(encoded, cuts, inner, begins, ends)
         heads = self._heads(cuts, encoded, begins, ends)
         input_ids, lengths = self._framed(encoded, cuts, self.frame, heads)
         inexact = self._inexact(cuts, encoded, begins, ends, heads)
         splits = self._splits(records.column("id"))
-        self._count(texts, encoded, cuts, lengths, splits, inexact)
+        self._count(int(encoded.sizes.sum()), len(inner), cuts, lengths, splits, inexact)
         row = pa.array(cuts.text)
         number = pa.array(cuts.number.astype(np.int32))
         record, source, metadata = (_one(records.column(name)).take(row) for name in ("id", "source", "metadata"))
@@ -97,25 +101,19 @@ class ChunkRows:
         size = self.frame.room(self.settings.max_tokens, least=max(2 * overlap, 1), setting="tokens.max_tokens")
         kinds = np.zeros(len(encoded.ids), dtype=np.uint8)
         if (np.diff(encoded.offsets) > size).any():
-            kinds = self.encoder.boundaries(encoded)
-        return chunks.cut(
-            kinds,
-            encoded.offsets,
-            size=size,
-            overlap=overlap,
-            cuttable=lambda token: boundaries.cuttable(encoded.data, encoded.starts, token),
-        )
+            kinds = token_boundaries(encoded.data, encoded.starts)
+        return chunks.cut(kinds, encoded.offsets, size=size, overlap=overlap)
 
     def _spans(self, cuts: Cuts, encoded: Encoded) -> tuple[Offsets, Offsets]:
         """The bytes of ``encoded.data`` that each chunk holds, (K,) and (K,).
 
         Together they hold all of each record, but for white space at a cut that belongs to no token.
         """
-        starts = np.append(encoded.starts, 0)
         bases, sizes = encoded.bases[cuts.text], encoded.sizes[cuts.text]
-        begins = np.where(cuts.number == 0, bases, starts[cuts.first])
+        begins = np.where(cuts.number == 0, bases, encoded.starts[cuts.first])
         inner = cuts.last < encoded.offsets[cuts.text + 1]
-        ends = np.where(inner, starts[cuts.last], bases + sizes)
+        ends = bases + sizes
+        ends[inner] = encoded.starts[cuts.last[inner]]
         if not self.encoder.spans_hold_white_space:
             rows = np.flatnonzero(inner)
             spans = zip(begins[rows].tolist(), ends[rows].tolist(), strict=True)
@@ -134,6 +132,11 @@ class ChunkRows:
     ) -> tuple[pa.ListArray, npt.NDArray[np.int64]]:
         """The ids of each chunk between the special ones, and their number, (K,)."""
         kind = self.layout.field("input_ids").type.value_type.to_pandas_dtype()
+        library = native.library()
+        if library is not None and heads is None:
+            before, after = np.array(frame.prefix, np.uint32), np.array(frame.suffix, np.uint32)
+            values, offsets = native.framed(library, encoded.ids, cuts.first, cuts.last, before, after, kind)
+            return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values)), np.diff(offsets).astype(np.int64)
         prefix, suffix = (np.array(ids, kind).tobytes() for ids in (frame.prefix, frame.suffix))
         ids = encoded.ids.astype(kind, copy=False).data
         pieces: list[bytes | memoryview] = []
@@ -203,8 +206,8 @@ class ChunkRows:
 
     def _count(
         self,
-        texts: list[str],
-        encoded: Encoded,
+        size: int,
+        inner: int,
         cuts: Cuts,
         lengths: npt.NDArray[np.int64],
         splits: pa.Array,
@@ -216,25 +219,27 @@ class ChunkRows:
         counts.held_records += pc.sum(pc.equal(splits.take(pa.array(firsts)), "held")).as_py() or 0
         counts.split_records += int((cuts.number == 1).sum())
         counts.inexact_chunks += len(inexact) - inexact.null_count
-        counts.characters += sum(map(len, texts))
-        counts.bytes += int(encoded.sizes.sum())
+        counts.characters += size - inner
+        counts.bytes += size
         found, times = np.unique(lengths, return_counts=True)
         counts.lengths.update(dict(zip(found.tolist(), times.tolist(), strict=True)))
 
 
 def _strings(encoded: Encoded, begins: Offsets, ends: Offsets) -> pa.Array:
     """The texts of spans of ``encoded.data``."""
+    library = native.library()
+    if library is not None:
+        found, places = native.spans(library, encoded.data, begins, ends)
+        return pa.StringArray.from_buffers(len(begins), pa.py_buffer(places), pa.py_buffer(found))
     view = memoryview(encoded.blob)
     held = b"".join([view[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)])
     offsets = np.concatenate([[0], np.cumsum(ends - begins)]).astype(np.int32)
     return pa.StringArray.from_buffers(len(begins), pa.py_buffer(offsets), pa.py_buffer(held))
 
 
-def _in_characters(encoded: Encoded, cuts: Cuts, *places: Offsets) -> tuple[Offsets, ...]:
-    """From bytes of all records to characters of each."""
+def _in_characters(encoded: Encoded, cuts: Cuts, inner: Offsets, *places: Offsets) -> tuple[Offsets, ...]:
+    """From bytes of all records to characters of each; ``inner``: the bytes with which none begins."""
     bases = encoded.bases[cuts.text]
-    # The bytes with which no character begins.
-    inner = np.flatnonzero((encoded.data & 0xC0) == 0x80)
     if not len(inner):
         return tuple(place - bases for place in places)
     before = np.searchsorted(inner, bases)

@@ -1,9 +1,9 @@
 """One part of the corpus becomes one token shard; what a worker process does."""
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def make_shard(work: Work) -> Shard:
     """Write ``work.to/NAME.arrow``, for the caller to make durable. The bytes depend on ``work.key`` alone."""
     engines.quiet_threads()
     table = _read(work)
-    loaded, encoder = _tools(work.tokenizer, work.vocabulary)
+    loaded, encoder = _tools(work.tokenizer.read_bytes(), work.vocabulary)
     encoder = _proven(loaded, encoder, _sample(table, _PROVEN_CHARACTERS))
     counts = Counts()
     layout = shards.schema(loaded.get_vocab_size())
@@ -91,11 +91,25 @@ def _mended(table: pa.Table, changes: pa.Table) -> pa.Table:
     return table
 
 
-@lru_cache(maxsize=1)
-def _tools(path: Path, sha256: str) -> tuple[Tokenizer, TextEncoder]:
+# The tools of the tokenizer that was used last, by the SHA-256 of its tokenizer.json.
+_ready: dict[str, tuple[Tokenizer, TextEncoder]] = {}
+
+
+def warm(path: Path) -> None:
+    """Make ready what :func:`make_shard` needs for the published tokenizer at ``path``."""
+    engines.quiet_threads()
+    content = published.written(published.load(path))
+    _, encoder = _tools(content, hashlib.sha256(content).hexdigest())
+    encoder.encode(["Whatever is made when it is needed first."])
+
+
+def _tools(content: bytes, sha256: str) -> tuple[Tokenizer, TextEncoder]:
     """The tokenizer, and an encoder with the fastest engine that can be had for it."""
-    loaded = published.load(path)
-    return loaded, TextEncoder(loaded, engines.fastest(loaded, ()))
+    if sha256 not in _ready:
+        loaded = published.parse(content, shards.TOKENIZER)
+        _ready.clear()
+        _ready[sha256] = loaded, TextEncoder(loaded, engines.fastest(loaded, ()))
+    return _ready[sha256]
 
 
 def _proven(loaded: Tokenizer, encoder: TextEncoder, sample: list[str]) -> TextEncoder:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,13 @@ from embedctl.artifacts.growing import GrowingFolder, Shard, growing_folder
 from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, up_to_date
-from embedctl.data import validation
+from embedctl.data import decided
 from embedctl.data.corpus import parts_of, read_part
 from embedctl.data.records import Record, split_of
 from embedctl.errors import ArtifactError, DataError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import TokensSettings
-from embedctl.tokens import chunks, figures, published, shards, tokenizer
+from embedctl.tokens import chunks, figures, published, shards, starting, tokenizer
 from embedctl.tokens import shard as sharding
 from embedctl.workers import Crew, cores
 
@@ -53,8 +54,8 @@ def tokenize(
     new_vocabulary: learn a vocabulary anew, even if the corpus has only grown since
     """
     with Crew(min(processes or cores(), len(parts_of(layout.corpus))), sharding.__name__) as crew:
-        if settings.tokenizer is not None and not layout.tokens.exists():
-            crew.start()
+        if used := starting.due(settings, layout):
+            crew.start(partial(sharding.warm, used))
         return _tokenize(settings, layout, held_percent, crew, new_vocabulary=new_vocabulary, watch=watch)
 
 
@@ -121,7 +122,7 @@ class _Job:
         self.settings, self.layout, self.held_percent = settings, layout, held_percent
         self.corpus, self.judged, self.folder, self.recipe = corpus, judged, folder, recipe
         self.parts = parts_of(layout.corpus)
-        self.dropped = validation.dropped_rows(layout.validation)
+        self.dropped = decided.dropped_rows(layout.validation)
 
     def tokenizer(self, *, new: bool, watch: Watch) -> None:
         """Put ``tokenizer.json`` into the folder: the given one, the one that was learnt before, or a new one."""
@@ -139,7 +140,7 @@ class _Job:
             _log.warning("the corpus has grown; its vocabulary stays (embedctl data tokenize --new-vocabulary)")
         else:
             used = tokenizer.train(lambda: self._training_texts(watch), self.settings)
-        write_file(path, kept or (used.to_str(pretty=True) + "\n").encode())
+        write_file(path, kept or published.written(used))
         files = {path.name: manifest.entry_of(path)}
         self.folder.commit(Shard(name=_VOCABULARY, key=key, files=files, facts={"size": used.get_vocab_size()}))
 
@@ -172,7 +173,7 @@ class _Job:
 
     def _work(self, part: Path, path: Path, vocabulary: str) -> sharding.Work:
         dropped = self.dropped.get(part.stem, ())
-        mended = validation.mended_file(self.layout.validation, part.stem)
+        mended = decided.mended_file(self.layout.validation, part.stem)
         key = growing.key_of(
             {
                 "part": self.corpus.files[part.name].sha256,
