@@ -17,8 +17,8 @@ class Stop:
 
 
 @contextmanager
-def between_steps() -> Iterator[Stop]:
-    """Let INT, TERM and HUP be noted; the second one acts at once, as before this block."""
+def between_steps(*, patient: bool = False) -> Iterator[Stop]:
+    """Let INT, TERM and HUP be noted; the second one acts at once, as before this block, unless we are ``patient``."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -26,7 +26,7 @@ def between_steps() -> Iterator[Stop]:
 
     def note(number: int, frame: FrameType | None) -> None:
         stop.number = number
-        for each, handler in before.items():
+        for each, handler in ({} if patient else before).items():
             signal.signal(each, handler)
 
     before = {number: signal.signal(number, note) for number in stopping_signals()}
@@ -38,9 +38,9 @@ def between_steps() -> Iterator[Stop]:
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
-    """Let INT, TERM and HUP act after this block, if it ends well."""
-    with between_steps() as stop:
+def signals_held(*, patient: bool = False) -> Iterator[None]:
+    """Let INT, TERM and HUP act after this block, if it ends well; unless ``patient``, the second one acts at once."""
+    with between_steps(patient=patient) as stop:
         yield
     if stop.number is not None:
         signal.raise_signal(stop.number)

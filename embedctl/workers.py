@@ -63,7 +63,7 @@ class Crew:
     def start(self, warm: Callable[[], object] | None = None) -> None:
         """Let the processes start while the caller has other things to do; :meth:`spread` does it else.
 
-        warm: what each of them does first, which saves time later and may fail
+        warm: what they do first, once for each of them, which saves time later and may fail; one may take two of these
         """
         if self._started or self.size <= 1:
             return
@@ -76,8 +76,8 @@ class Crew:
             self._open()
 
     def _warmed(self, warm: Callable[[], object]) -> None:
-        pool = self._open()
-        with suppress(RuntimeError):  # the command may have ended meanwhile
+        with suppress(Exception):  # what is wrong is said where the work is done
+            pool = self._open()
             for _ in range(self.size):
                 pool.submit(warm)
 
@@ -121,11 +121,16 @@ class Crew:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._opened()
+        try:
+            self._opened()
+        finally:
+            self._close(now=kind is not None)
+
+    def _close(self, *, now: bool) -> None:
+        """now: what has not begun is given up, and what has as well"""
         if self._pool is None:
             return
-        if kind is not None:
-            # What has not begun is given up, and what has as well.
+        if now:
             for process in list((self._pool._processes or {}).values()):
                 process.terminate()
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -16,6 +16,7 @@ from embedctl.settings import TokensSettings
 from embedctl.tokens import chunks, engines, native, shards
 from embedctl.tokens.boundaries import INSIDE, NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD, token_boundaries
 from embedctl.tokens.rows import ChunkRows, Counts
+from embedctl.tokens.texts import SEPARATOR, Column, in_one
 from embedctl.tokens.tokenizer import encode_texts, frame_of
 from tests.test_encoding import encoder_of, naughty, random_unicode, tokenizers_at_hand, udhr
 
@@ -167,6 +168,32 @@ def rows(
     columns = {"id": [f"r{n}" for n in range(len(texts))], "text": texts, "query": texts}
     constant = {"source": ["s"] * len(texts), "metadata": ["{}"] * len(texts)}
     return maker.of(pa.table(columns | constant, schema=SCHEMA)).to_pylist(), maker.counts
+
+
+@pytest.mark.parametrize("prompt", ["", "passage: "])
+@pytest.mark.parametrize("name", ["gpt2", "bert"])
+def test_the_rows_of_a_shard_are_the_same_without_c(
+    name: str, prompt: str, without_c: Callable[[Callable[[], object]], object]
+):
+    texts = ["", TEXT, *udhr()[::40], *naughty()[::10], ""]
+    made = rows(name, texts, max_tokens=24, overlap=4, prompt=prompt)
+
+    plain = without_c(lambda: rows(name, texts, max_tokens=24, overlap=4, prompt=prompt))
+
+    assert len(made[0]) > len(texts)
+    assert made == plain
+    # What the counts say of characters is what Python counts.
+    assert made[1].characters == sum(map(len, texts))
+
+
+@given(st.lists(st.text(), max_size=8))
+def test_a_column_in_one_is_its_texts_in_one(texts: list[str]):
+    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
+    column = Column(pa.array(texts, pa.string()))
+
+    assert in_one(column) == in_one(texts) == b"".join(text.encode() + SEPARATOR for text in texts)
+    assert [*column] == texts
+    assert column[:2] == texts[:2]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert", "lower-cased bpe", "gpt2 with NFC"])

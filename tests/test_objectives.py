@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from torch import nn
 
 from embedctl.checkpoint import beginning, files
 from embedctl.loading import Loaded
@@ -101,10 +102,10 @@ def test_the_losses_of_shorter_vectors_and_of_the_other_direction_are_part_of_th
 @settings(deadline=None)
 @given(
     seed=st.integers(0, 99), pairs=st.integers(2, 9), more=st.integers(0, 4), many=st.integers(1, 9),
-    symmetric=st.booleans(),
+    symmetric=st.booleans(), dims=st.sampled_from([(), (3,), (2, 5)]),
 )  # fmt: skip
 def test_the_loss_is_the_mean_over_the_table_of_scores_however_its_rows_are_cut(
-    seed: int, pairs: int, more: int, many: int, symmetric: bool
+    seed: int, pairs: int, more: int, many: int, symmetric: bool, dims: tuple[int, ...]
 ):
     generator = torch.Generator().manual_seed(seed)
     queries, passages = (torch.randn(n, 8, generator=generator, dtype=torch.float64) for n in (pairs, pairs + more))
@@ -112,16 +113,19 @@ def test_the_loss_is_the_mean_over_the_table_of_scores_however_its_rows_are_cut(
     same.fill_diagonal_(False)
     where = same.nonzero().T
 
-    queries.requires_grad_(), passages.requires_grad_()
-    cut = info_nce(queries, passages, 0.1, same_2S=where, symmetric=symmetric, scores=many * (pairs + more))
+    leaves = queries, passages, heat = [*map(nn.Parameter, (queries, passages, torch.tensor(0.1, dtype=torch.float64)))]
+    how = {"same_2S": where, "symmetric": symmetric, "dims": dims}
+    cut = info_nce(queries, passages, heat, **how, scores=many * (pairs + more))
 
-    scores = (F.normalize(queries, dim=-1) @ F.normalize(passages, dim=-1).T / 0.1).masked_fill(same, -math.inf)
-    losses = [F.cross_entropy(scores, torch.arange(pairs))]
-    if symmetric:
-        losses.append(F.cross_entropy(scores[:, :pairs].T, torch.arange(pairs)))
+    losses = []
+    for dim in (*dims, 8):
+        query, passage = (F.normalize(part[:, :dim], dim=-1) for part in (queries, passages))
+        scores = (query @ passage.T / heat).masked_fill(same, -math.inf)
+        losses.append(F.cross_entropy(scores, torch.arange(pairs)))
+        if symmetric:
+            losses.append(F.cross_entropy(scores[:, :pairs].T, torch.arange(pairs)))
     whole = torch.stack(losses).mean()
     torch.testing.assert_close(cut, whole)
-    leaves = [queries, passages]
     torch.testing.assert_close(torch.autograd.grad(cut, leaves), torch.autograd.grad(whole, leaves))
 
 

@@ -15,11 +15,13 @@ import pytest
 from pydantic import SecretStr
 
 from embedctl.errors import AuthError, ConfigError, EmbedctlError, NotFoundError
-from embedctl.settings import StoreSettings
+from embedctl.settings import Secrets, StoreSettings
 from embedctl.store.pgvector import PgvectorStore
 from embedctl.store.protocol import Busy, Refused
-from tests.conftest import REPOSITORY, Run, options
+from embedctl.store.upsert import Wish, upsert
+from tests.conftest import REPOSITORY, Run, options, tiny
 from tests.postgres import PASSWORD, Postgres
+from tests.rows import write_vectors
 from tests.test_store import stored
 
 Values = npt.NDArray[np.float32]
@@ -114,6 +116,34 @@ def test_rows_that_are_new_go_straight_in_unless_somebody_was_faster(database: P
     assert store.count() == 30
     assert all(np.array_equal(found[f"r{n}"], one) for n, one in enumerate(clustered(10, seed=5)))
     assert len(store.search(values[0], 50, model="n", where={})) == 30
+
+
+def test_row_level_security_forbids_copy_and_no_upsert(database: Postgres):
+    opened(url(database), 16)
+    database.run(
+        "CREATE ROLE app LOGIN",
+        "GRANT TEMPORARY ON DATABASE tests TO app",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON main TO app",
+        "ALTER TABLE main ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY all_rows ON main TO app USING (true) WITH CHECK (true)",
+        database="tests",
+    )
+    store = opened(database.url("app", database="tests"))
+
+    store.write(batch(clustered(30)), model="m", new=True)
+
+    assert store.count() == 30
+
+
+def test_a_dry_run_asks_no_table_that_is_not_there(database: Postgres):
+    loaded = tiny("store.kind=pgvector")
+    write_vectors(loaded.layout, batch(clustered(30)))
+    secrets = Secrets(database_url=SecretStr(url(database)))
+
+    tally = upsert(loaded.settings.store, loaded.layout, Wish(dry_run=True, prune_stale=True), secrets=secrets)
+
+    assert (tally.written, tally.sent, tally.deleted) == (30, 0, 0)
+    assert opened(url(database)).dim is None
 
 
 def test_a_filter_goes_first_so_that_k_are_found_where_there_are_k(database: Postgres):

@@ -142,6 +142,19 @@ def test_an_answer_that_is_lost_doubles_no_row(monkeypatch: pytest.MonkeyPatch):
     assert sorted(table.column("id").to_pylist()) == sorted(vectors(loaded)[0])
 
 
+def test_an_id_that_is_there_twice_hides_no_other():
+    store = opened("store")
+    store.create(4)
+    for first in (0, 0, 5):
+        rows = batch([f"r{n}" for n in range(first, first + 5)], np.ones((5, 4)))
+        store.write(rows, model="m", new=True)
+
+    ids = [f"r{n}" for n in range(10)]
+
+    assert store.count() == 15
+    assert store.known(ids).keys() == store.fetch(ids).keys() == {*ids}
+
+
 def _merge(folder: str, offset: int) -> None:
     store = opened(folder)
     for first in range(0, 200, 20):

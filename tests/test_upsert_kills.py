@@ -82,6 +82,47 @@ def test_a_signal_ends_it_in_good_order_with_what_was_taken_noted(number: signal
         assert asked(url, "_figures")["sent"] == 3000
 
 
+SLOW = """
+import sys, time
+from lancedb.table import LanceTable
+from embedctl.store import sending
+from embedctl.__main__ import main
+real, sending._LANDING_SECONDS = LanceTable.add, 0.1
+
+def add(self, columns):
+    print("adding", flush=True)
+    time.sleep(1)
+    return real(self, columns)
+
+LanceTable.add = add
+main()
+"""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_an_upsert_that_is_stopped_adds_nothing_after_the_next_has_begun(signals: int):
+    settings = ("store.batch_size=10",)
+    loaded = tiny(*settings)
+    write_vectors(loaded.layout, random_batch(30))
+    words = [sys.executable, "-c", SLOW, "-q", *options(*settings), "embed", "upsert"]
+    stopped = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert stopped.stdout is not None
+    assert stopped.stdout.readline() == "adding\n"
+    for _ in range(signals):
+        stopped.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+
+    # As soon as the lock is free.
+    while (code := start("", *settings).wait()) == 10:
+        pass
+
+    assert code == 0
+    assert stopped.wait() == 130
+    stopped.stdout.close()
+    table = lancedb.connect(str(Path("ws/store"))).open_table("main").to_arrow()
+    assert sorted(table.column("id").to_pylist()) == sorted(f"r{n}" for n in range(30))
+
+
 def test_lancedb_killed_at_random_times_ends_exact():
     rows = random_batch(4000, dim=64)
     settings = ("store.batch_size=100",)

@@ -4,6 +4,7 @@ import multiprocessing
 import operator
 import os
 import signal
+from functools import partial
 
 import pytest
 
@@ -25,6 +26,18 @@ def test_a_crew_that_has_started_does_what_it_is_given_elsewhere():
         [(task, pid)] = crew.spread(operator.methodcaller("__call__"), [os.getpid])
 
         assert (task, pid != os.getpid()) == (os.getpid, True)
+    assert not multiprocessing.active_children()
+
+
+def test_what_they_do_first_may_fail():
+    with Crew(2, "os") as crew:
+        crew.start(partial(int, "no number"))
+        done = dict(crew.spread(abs, [-1, 2]))
+
+    assert done == {-1: 1, 2: 2}
+    with pytest.raises(KeyError), Crew(2, "os") as crew:
+        crew.start(partial(int, "no number"))
+        raise KeyError
     assert not multiprocessing.active_children()
 
 

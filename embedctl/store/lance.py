@@ -29,7 +29,9 @@ class LanceStore:
 
     # Fewer rows make more versions; more leave less to read while a write is under way. Two at once: the columns of
     # one are made while the other is written.
-    limits = Limits(rows=10_000, request_bytes=None, metadata_bytes=None, id_characters=None, concurrency=2)
+    limits = Limits(
+        rows=10_000, request_bytes=None, metadata_bytes=None, id_characters=None, concurrency=2, exclusive=True
+    )
 
     def __init__(self, folder: Path, settings: StoreSettings, target: str) -> None:
         self._folder = folder
@@ -53,7 +55,8 @@ class LanceStore:
         table = self._table()
         if table is None or not ids:
             return {}
-        found = table.search().where(_one_of(ids)).select(["id", "digest"]).limit(len(ids)).to_arrow()
+        # Without a limit: if an id were there twice, another would be taken for one that is not there at all.
+        found = table.search().where(_one_of(ids)).select(["id", "digest"]).to_arrow()
         return dict(zip(found.column("id").to_pylist(), found.column("digest").to_pylist(), strict=True))
 
     def create(self, dim: int) -> None:
@@ -74,7 +77,8 @@ class LanceStore:
     def write(self, rows: pa.RecordBatch, *, model: str, new: bool = False) -> None:
         """Rows that are new are added, which takes half as long as merging them.
 
-        An id that is added twice is there twice: so only under the workspace's lock, and what is tried again is merged.
+        An id that is added twice is there twice: so only under the workspace's lock, which is not let go before this
+        has ended (``Limits.exclusive``), and what is tried again is merged.
         """
         table = self._table()
         assert table is not None
@@ -100,7 +104,7 @@ class LanceStore:
         table = self._table()
         if table is None or not ids:
             return {}
-        found = table.search().where(_one_of(ids)).select(["id", "vector"]).limit(len(ids)).to_arrow()
+        found = table.search().where(_one_of(ids)).select(["id", "vector"]).to_arrow()
         return dict(zip(found.column("id").to_pylist(), found.column("vector").to_numpy(), strict=True))
 
     def finish(self) -> None:

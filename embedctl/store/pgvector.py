@@ -112,6 +112,8 @@ class PgvectorStore:
                 self._look(cursor)
 
     def known(self, ids: Sequence[str]) -> dict[str, str]:
+        if not ids:
+            return {}
         with self._database.transaction() as cursor:
             return dict(self._run(cursor, "SELECT id, digest FROM {table} WHERE id = ANY (%s)", [list(ids)]))
 
@@ -130,19 +132,22 @@ class PgvectorStore:
             self._run(cursor, _UPSERT)
 
     def _added(self, cursor: Any, sent: bytes) -> bool:
-        """Whether the table has taken all; it has taken none if somebody else has stored one of the ids meanwhile."""
-        from psycopg.errors import UniqueViolation
+        """Whether the table has taken all.
+
+        It has taken none if somebody else has stored one of the ids meanwhile, or row-level security forbids COPY.
+        """
+        from psycopg.errors import FeatureNotSupported, UniqueViolation
 
         try:
             with cursor.connection.transaction(), cursor.copy(self._named(_COPY)) as copy:
                 copy.write(sent)
-        except UniqueViolation:
+        except (UniqueViolation, FeatureNotSupported):
             return False
         return True
 
     def ids(self) -> Iterator[list[str]]:
         last = ""
-        while True:
+        while self.dim is not None:
             with self._database.transaction() as cursor:
                 found = self._run(
                     cursor,

@@ -33,13 +33,17 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request and one record may be. ``None``: no limit; ``concurrency`` 1: one writer at a time."""
+    """What one request and one record may be; ``None``: no limit.
+
+    exclusive: what is under way has to end before another upsert begins, as rows that both add would be there twice
+    """
 
     rows: int
     request_bytes: int | None
     metadata_bytes: int | None
     id_characters: int | None
     concurrency: int
+    exclusive: bool = False
 
 
 class Busy(Exception):

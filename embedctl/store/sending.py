@@ -210,11 +210,13 @@ class Sender:
             )
 
     def _land(self) -> None:
-        """Wait a moment for what is under way, so that what the store has taken is noted."""
-        done, _ = wait(self._under_way, timeout=_LANDING_SECONDS)
-        taken = [future for future in done if not future.cancelled() and future.exception() is None]
-        self._landed += [self._under_way[future] for future in taken]
-        self._note([])
+        """Wait a moment for what is under way, so that what the store has taken is noted; or until it has ended."""
+        exclusive = self._store.limits.exclusive
+        with signals_held(patient=exclusive):
+            done, _ = wait(self._under_way, timeout=None if exclusive else _LANDING_SECONDS)
+            taken = [future for future in done if not future.cancelled() and future.exception() is None]
+            self._landed += [self._under_way[future] for future in taken]
+            self._note([])
 
 
 def _payload(rows: pa.RecordBatch) -> Payload:

@@ -140,7 +140,8 @@ def _places_of_bytes(
     library = native.library()
     if library is not None:
         return native.starts_of(library, flat.ids, flat.offsets, lengths, bases, sizes)
-    lengths = lengths.take(flat.ids)
+    # An id that is in no vocabulary makes the sum come out wrong.
+    lengths = np.append(lengths, np.int32(2**24)).take(flat.ids, mode="clip")
     bounds = flat.offsets[1:-1]
     places = np.zeros(len(lengths) + 1, dtype=np.int64)
     places[1:] = lengths

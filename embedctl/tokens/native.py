@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedctl import compiled
+from embedctl.errors import DataError
 from embedctl.tokens.characters import Bytes, Places
 
 Kinds = npt.NDArray[np.uint8]
@@ -109,9 +110,11 @@ def spans(library: ctypes.CDLL, data: Bytes, begins: Places, ends: Places) -> tu
 
 
 def _offsets(lengths: Places) -> npt.NDArray[np.int32]:
-    offsets = np.zeros(len(lengths) + 1, np.int32)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    return offsets
+    if offsets[-1] >= 2**31:
+        raise DataError(f"{offsets[-1]:,} bytes of chunks of one batch; Arrow's offsets end at {2**31:,}")
+    return offsets.astype(np.int32)
 
 
 def _at(values: npt.NDArray[np.generic]) -> int:
