@@ -161,7 +161,7 @@ def test_a_stopped_generate_leaves_the_old_vectors(monkeypatch: pytest.MonkeyPat
     def broken(*arguments: object, **named: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards, "_write", broken)
+    monkeypatch.setattr(shards.vectors, "write_part", broken)
     with pytest.raises(OSError, match="No space"):
         generate(loaded.settings.embedding, loaded.settings.compute, loaded.layout)
 

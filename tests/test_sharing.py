@@ -24,7 +24,7 @@ from embedctl.embedding import cache, shards, windows
 from embedctl.artifacts import growing
 windows.CHUNKS = 32
 folder = growing.GrowingFolder
-places = [(folder, "commit"), (cache.VectorCache, "put"), (shards, "_write"), (folder, "finish")]
+places = [(folder, "commit"), (cache.VectorCache, "put"), (shards.vectors, "write_part"), (folder, "finish")]
 words = sys.argv[1:]
 for times in (1, 2, 4):
     for owner, name in places:
@@ -45,7 +45,7 @@ for times in (1, 2, 4):
                     main(words)
                 finally:
                     os._exit(0)
-            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -62,7 +62,9 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(monkeypatch: pytest.
         [sys.executable, "-c", KILLED, *words], capture_output=True, text=True, timeout=120, check=True
     )
 
-    codes = [int(code) for code in ran.stdout.split() if code.lstrip("-").isdigit()]
+    codes = [int(line.split()[1]) for line in ran.stdout.splitlines() if line.startswith("ended ")]
+    assert len(codes) == 24
+    assert {*codes} == {0, -signal.SIGKILL}
     assert codes.count(-signal.SIGKILL) >= 6
     made(loaded)
     assert bytes_of(loaded) == whole

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lancedb
@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from embedctl.embedding.vectors import matrix
+from embedctl.errors import LockedError
 from tests.conftest import REPOSITORY, options, tiny
 from tests.loopback_pinecone import KEY
 from tests.rows import random_batch, write_vectors
+from tests.stores import bring
 
 
 @contextmanager
@@ -86,7 +88,8 @@ SLOW = """
 import sys, time
 from lancedb.table import LanceTable
 from embedctl.store import sending
-from embedctl.__main__ import main
+from tests.conftest import tiny
+from tests.stores import bring
 real, sending._LANDING_SECONDS = LanceTable.add, 0.1
 
 def add(self, columns):
@@ -95,7 +98,7 @@ def add(self, columns):
     return real(self, columns)
 
 LanceTable.add = add
-main()
+bring(tiny("store.batch_size=10"))
 """
 
 
@@ -104,20 +107,23 @@ def test_an_upsert_that_is_stopped_adds_nothing_after_the_next_has_begun(signals
     settings = ("store.batch_size=10",)
     loaded = tiny(*settings)
     write_vectors(loaded.layout, random_batch(30))
-    words = [sys.executable, "-c", SLOW, "-q", *options(*settings), "embed", "upsert"]
-    stopped = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    # Not the command, which when it is stopped takes its threads with it.
+    stopped = subprocess.Popen(
+        [sys.executable, "-c", SLOW], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
     assert stopped.stdout is not None
     assert stopped.stdout.readline() == "adding\n"
     for _ in range(signals):
         stopped.send_signal(signal.SIGINT)
         time.sleep(0.2)
 
-    # As soon as the lock is free.
-    while (code := start("", *settings).wait()) == 10:
-        pass
+    while stopped.poll() is None:
+        with suppress(LockedError):
+            bring(loaded)
 
-    assert code == 0
-    assert stopped.wait() == 130
+    bring(loaded)
+    assert stopped.wait() == -signal.SIGINT
     stopped.stdout.close()
     table = lancedb.connect(str(Path("ws/store"))).open_table("main").to_arrow()
     assert sorted(table.column("id").to_pylist()) == sorted(f"r{n}" for n in range(30))
