@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 from filelock import FileLock
 
@@ -14,6 +15,10 @@ from embedctl.__main__ import ENVIRONMENT
 from embedctl.artifacts.outcome import Outcome
 from embedctl.cli.app import main
 from embedctl.loading import Loaded, load
+
+# What is to take long is measured where that is the point; a busy machine is no failure.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 if TYPE_CHECKING:
     from tests.loopback_pinecone import LoopbackPinecone

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from embedctl.data.corpus import SCHEMA
@@ -102,7 +102,6 @@ def test_ids_of_no_token_are_a_failure_and_no_place_outside():
     assert starts[:2].tolist() == [0, 4]
 
 
-@settings(deadline=None)
 @given(
     kinds=st.lists(st.lists(st.integers(INSIDE, PARAGRAPH), max_size=120), max_size=4),
     size=st.integers(4, 40),
@@ -124,7 +123,6 @@ def test_chunks_cover_every_token_and_stay_within_size(kinds: list[list[int]], s
         assert all(a < c <= b <= c + overlap for (a, b), (c, _) in itertools.pairwise(mine))
 
 
-@settings(deadline=None)
 @given(
     kinds=st.lists(st.lists(st.sampled_from([0, 1, 1, 1, 2, 2, 3, 4]), min_size=1, max_size=90), max_size=24),
     size=st.integers(4, 24),

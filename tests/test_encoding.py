@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
@@ -98,7 +98,6 @@ def test_the_fast_engine_gives_the_ids_and_places_of_tokenizers_for_every_text(n
     assert check(tokenizers_at_hand()[name], texts).engine.name == engine
 
 
-@settings(deadline=None)
 @given(texts=st.lists(st.text(max_size=30), max_size=6), name=st.sampled_from(["gpt2", "bert", "lower-cased bpe"]))
 def test_texts_in_a_batch_do_not_touch_each_other(texts: list[str], name: str):
     encoder = encoder_of(name)

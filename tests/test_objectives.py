@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
@@ -99,7 +99,6 @@ def test_the_losses_of_shorter_vectors_and_of_the_other_direction_are_part_of_th
     assert nested.item() == pytest.approx(np.mean(cut), rel=1e-5)
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 99), pairs=st.integers(2, 9), more=st.integers(0, 4), many=st.integers(1, 9),
     symmetric=st.booleans(), dims=st.sampled_from([(), (3,), (2, 5)]),

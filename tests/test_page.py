@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from embedctl.data.page import page
@@ -169,7 +169,6 @@ def test_hostile_text_is_text():
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_any_id_is_shown_as_text(id_: str):
     report = {"records": 1, "findings": [finding("nul", "high", "fix", 1, sample(id_, 0, "high", id_))]}
     harmless = {"records": 1, "findings": [finding("nul", "high", "fix", 1, sample("a", 0, "high", "a"))]}
