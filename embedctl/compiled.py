@@ -2,6 +2,11 @@
 
 import ctypes
 import importlib.util
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 def load(module: str) -> ctypes.CDLL | None:
@@ -13,3 +18,8 @@ def load(module: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(found.origin)
     except OSError:
         return None
+
+
+def place(values: "npt.NDArray[np.generic]") -> int:
+    """Where the numbers of an array are, one after the other."""
+    return int(values.ctypes.data)

@@ -26,8 +26,9 @@ def between_steps(*, patient: bool = False) -> Iterator[Stop]:
 
     def note(number: int, frame: FrameType | None) -> None:
         stop.number = number
-        for each, handler in ({} if patient else before).items():
-            signal.signal(each, handler)
+        if not patient:
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
     before = {number: signal.signal(number, note) for number in stopping_signals()}
     try:

@@ -102,7 +102,7 @@ bring(tiny("store.batch_size=10"))
 """
 
 
-@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("signals", [1, 3])
 def test_an_upsert_that_is_stopped_adds_nothing_after_the_next_has_begun(signals: int):
     settings = ("store.batch_size=10",)
     loaded = tiny(*settings)

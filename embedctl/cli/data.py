@@ -58,7 +58,7 @@ def validate(
     from embedctl.data import starting
 
     loaded = settings_of(context)
-    starting.start(loaded.layout)
+    starting.start(starting.JUDGING, loaded.layout, loaded.layout.validation)
     from embedctl.data import validation
     from embedctl.settings import Severity
     from embedctl.tokens import published
@@ -94,17 +94,18 @@ def tokenize(
     ] = False,
 ) -> None:
     """Train or load the tokenizer, cut the texts into chunks, write token shards."""
-    from embedctl.tokens import starting
+    from embedctl.data import starting
 
     loaded = settings_of(context)
-    starting.start(_tokens(loaded), loaded.layout)
+    used = _tokens(loaded)
+    # Where a vocabulary is learnt first, they would only wait.
+    if used.tokenizer is not None:
+        starting.start(starting.TOKENIZING, loaded.layout, loaded.layout.tokens)
     from embedctl.tokens import tokenization
 
     held = loaded.settings.data.held_percent
     with render.progress("tokenize", quiet=invocation(context).quiet) as watch:
-        made = tokenization.tokenize(
-            _tokens(loaded), loaded.layout, held_percent=held, new_vocabulary=new_vocabulary, watch=watch
-        )
+        made = tokenization.tokenize(used, loaded.layout, held_percent=held, new_vocabulary=new_vocabulary, watch=watch)
     if not invocation(context).as_json:
         show_tokens(made.manifest.facts, made.measured)
     facts = {"records": "records", "held_records": "held out", "chunks": "chunks", "tokens": "tokens"}

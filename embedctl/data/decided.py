@@ -6,12 +6,12 @@ import numpy as np
 
 from embedctl.data import columns
 
-VERDICTS = "verdicts.parquet"
+FILE = "verdicts.parquet"
 
 
 def dropped_rows(folder: Path) -> dict[str, tuple[int, ...]]:
     """For each part of the corpus its rows that must not be used."""
-    table = columns.read(folder / VERDICTS, ["verdict", "part", "row"])
+    table = columns.read(folder / FILE, ["verdict", "part", "row"])
     dropped = columns.numbers(np.flatnonzero(columns.codes_of(table.column("verdict"), ["drop"]) == 0))
     rows: dict[str, list[int]] = {}
     for part, row in zip(*(table.column(name).take(dropped).to_pylist() for name in ("part", "row")), strict=True):

@@ -102,13 +102,13 @@ def _plain(texts: Sequence[str], encoded: Sequence[bytes] | None) -> _Plain:
         return _plain_by_numpy(_BETWEEN.join([b"", *pieces, b""]))
     joined = _BETWEEN.join([b"", *pieces, b""])
     foreign = np.empty(len(texts), np.bool_)
-    if library.embedctl_foreign(joined, len(joined), _place(foreign)):
+    if library.embedctl_foreign(joined, len(joined), compiled.place(foreign)):
         for number in np.flatnonzero(foreign).tolist():
             pieces[number] = texts[number].lower().encode()
         joined = _BETWEEN.join([b"", *pieces, b""])
     letters, starts = np.empty(len(joined), np.uint8), np.empty(len(joined) // 2 + 2, np.int64)
     bounds = np.empty(len(texts) + 1, np.int64)
-    places = [_place(values) for values in (letters, bounds, starts)]
+    places = [compiled.place(values) for values in (letters, bounds, starts)]
     size = library.embedctl_plain(joined, len(joined), _LOWER, *places)
     return _Plain(letters[:size], bounds, starts)
 
@@ -162,8 +162,8 @@ def _runs(plain: _Plain) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]
     if library is None:
         return _runs_by_numpy(plain)
     hashes, ends = np.empty(len(plain.letters) // 2 + 1, np.uint64), np.empty(len(plain.bounds) - 1, np.uint64)
-    places = [_place(values) for values in (plain.letters, plain.bounds, plain.starts)]
-    library.embedctl_hashes(*places, len(ends), LEAST_RUNS, _place(hashes), _place(ends))
+    places = [compiled.place(values) for values in (plain.letters, plain.bounds, plain.starts)]
+    library.embedctl_hashes(*places, len(ends), LEAST_RUNS, compiled.place(hashes), compiled.place(ends))
     return hashes[: ends[-1] if len(ends) else 0], ends
 
 
@@ -207,8 +207,3 @@ def native() -> ctypes.CDLL | None:
     library.embedctl_hashes.argtypes = (place, place, place, number, number, place, place)
     library.embedctl_hashes.restype = None
     return library
-
-
-def _place(values: npt.NDArray[np.generic]) -> int:
-    """Where its numbers are, one after the other."""
-    return int(values.ctypes.data)

@@ -35,7 +35,7 @@ from embedctl.data.records import are_held
 from embedctl.data.report import FORMAT, Plan, build
 from embedctl.data.sample import Sample, sample_of
 from embedctl.data.sketches import PERMUTATIONS, Sketches, sketch
-from embedctl.data.starting import READY
+from embedctl.data.starting import JUDGING
 from embedctl.data.totals import Totals
 from embedctl.errors import ConfigError, DataError
 from embedctl.progress import Tick, Watch, unwatched
@@ -171,7 +171,7 @@ def _judge(
     held = {name: _held(folder.path, shard, held_percent) for name, shard in ready.items()}
     watch(Tick(sum(map(len, held.values())), total, "records"))
     # The sample takes long for its size; it is made while processes start, and work.
-    with ThreadPoolExecutor(1) as thread, Crew(min(cores(), len(due)), READY) as crew:
+    with ThreadPoolExecutor(1) as thread, Crew(min(cores(), len(due)), JUDGING) as crew:
         sample = thread.submit(sample_of, parts)
         for _, made in crew.spread(judging.judge, due):
             ready[made.name] = folder.commit(made)

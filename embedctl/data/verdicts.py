@@ -58,7 +58,7 @@ def write(
     The rows of ``copies`` are counted through all parts.
     """
     before = 0
-    with pq.ParquetWriter(folder / decided.VERDICTS, _SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(folder / decided.FILE, _SCHEMA, compression="zstd") as writer:
         for shard in shards:
             findings = columns.read(findings_of(folder, shard))
             here = copies.among(before, before + len(findings))

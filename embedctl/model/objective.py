@@ -26,7 +26,6 @@ def info_nce(
     same_2S: Tensor | None = None,
     symmetric: bool = False,
     dims: Sequence[int] = (),
-    scores: int = _SCORES,
 ) -> Tensor:
     """Mean cross-entropy, in nats, of picking each query's own passage out of the batch.
 
@@ -35,7 +34,6 @@ def info_nce(
     symmetric:  also let each passage pick its query, and take the mean of both (Radford et al. 2021, arXiv:2103.00020)
     dims:       also the same of the first so many values of each vector, and the mean of all
                 (Kusupati et al. 2022, arXiv:2205.13147)
-    scores:     of the table of queries and passages, so many values are in memory at a time
     Every other row is a negative (van den Oord et al. 2018, arXiv:1807.03748). Cosines are divided by the
     temperature. Vectors that tell nothing score ln(B): 4.16 at B = 64.
     """
@@ -43,16 +41,16 @@ def info_nce(
     heat = torch.as_tensor(temperature, dtype=query_BD.dtype, device=query_BD.device)
     for dim in (*dims, query_BD.shape[1]):
         query, passage = (F.normalize(part[:, :dim], dim=-1) for part in (query_BD, passage_XD))
-        losses.append(_picked(query, passage, heat, same_2S, scores))
+        losses.append(_picked(query, passage, heat, same_2S))
         if symmetric:
             turned = None if same_2S is None else same_2S[:, same_2S[1] < pairs].flip(0)
-            losses.append(_picked(passage[:pairs], query, heat, turned, scores))
+            losses.append(_picked(passage[:pairs], query, heat, turned))
     return torch.stack(losses).mean() / pairs
 
 
-def _picked(one_bD: Tensor, others_XD: Tensor, heat: Tensor, same_2S: Tensor | None, scores: int) -> Tensor:
+def _picked(one_bD: Tensor, others_XD: Tensor, heat: Tensor, same_2S: Tensor | None) -> Tensor:
     """The sum of the cross-entropies of b rows, each with the other of its own number."""
-    total: Tensor = _Picked.apply(one_bD, others_XD, heat, same_2S, scores)  # type: ignore[no-untyped-call]
+    total: Tensor = _Picked.apply(one_bD, others_XD, heat, same_2S)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -60,12 +58,10 @@ class _Picked(torch.autograd.Function):
     """The table of scores is made some rows at a time, and its gradient with it: nothing of its size is kept."""
 
     @staticmethod
-    def forward(
-        ctx: Any, one_bD: Tensor, others_XD: Tensor, heat: Tensor, same_2S: Tensor | None, scores: int
-    ) -> Tensor:
+    def forward(ctx: Any, one_bD: Tensor, others_XD: Tensor, heat: Tensor, same_2S: Tensor | None) -> Tensor:
         total, heat_gradient = torch.zeros_like(heat), torch.zeros_like(heat)
         one_gradient_bD, others_gradient_XD = torch.empty_like(one_bD), torch.zeros_like(others_XD)
-        many = max(1, scores // len(others_XD))
+        many = max(1, _SCORES // len(others_XD))
         for first in range(0, len(one_bD), many):
             rows = slice(first, min(first + many, len(one_bD)))
             with torch.enable_grad():
@@ -82,7 +78,7 @@ class _Picked(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(saved * gradient for saved in ctx.saved_tensors), None, None)
+        return (*(saved * gradient for saved in ctx.saved_tensors), None)
 
 
 def _entropy(cosines_rX: Tensor, heat: Tensor, same_2S: Tensor | None, first: int) -> Tensor:

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -212,7 +213,7 @@ class Sender:
     def _land(self) -> None:
         """Wait a moment for what is under way, so that what the store has taken is noted; or until it has ended."""
         exclusive = self._store.limits.exclusive
-        with signals_held(patient=exclusive):
+        with signals_held(patient=True) if exclusive else nullcontext():
             done, _ = wait(self._under_way, timeout=None if exclusive else _LANDING_SECONDS)
             taken = [future for future in done if not future.cancelled() and future.exception() is None]
             self._landed += [self._under_way[future] for future in taken]

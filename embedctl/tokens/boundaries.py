@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from embedctl.tokens import native
 from embedctl.tokens.characters import Bytes, code_points, non_ascii
+from embedctl.tokens.native import Kinds
 
 # What ends just before a token; INSIDE: it begins inside a character.
 INSIDE, NO_BOUNDARY, WORD, SENTENCE, PARAGRAPH = range(5)
 
 Array = npt.NDArray[np.int64]
-Kinds = npt.NDArray[np.uint8]
 
 _OTHER, _SPACE, _NEWLINE, _STOP, _WIDE_STOP, _CLOSING, _LOWER, _UPPER = range(8)
 _AT_END_OF_RUN = 8

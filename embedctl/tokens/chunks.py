@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from embedctl.tokens import native
-from embedctl.tokens.boundaries import INSIDE, NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD, Array, Kinds
+from embedctl.tokens.boundaries import INSIDE, NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD, Array
+from embedctl.tokens.native import Kinds
 
 # Raised when the same text would be cut otherwise: until 1, the beginning of a text was looked at together with the
 # end of the one before it.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedctl import compiled
+from embedctl.compiled import load, place
 from embedctl.errors import DataError
 from embedctl.tokens.characters import Bytes, Places
 
@@ -20,15 +20,26 @@ Kinds = npt.NDArray[np.uint8]
 @cache
 def library() -> ctypes.CDLL | None:
     """``None`` where no C compiler was there: then numpy and Python do the same more slowly."""
-    found = compiled.load("embedctl.tokens._cutting")
+    found = load("embedctl.tokens._cutting")
     if found is None:
         return None
-    place, number = ctypes.c_void_p, ctypes.c_int64
-    found.embedctl_starts.argtypes = (place, place, number, place, number, place, place, place, place)
-    found.embedctl_boundaries.argtypes = (place, number, place, place, number, place)
-    found.embedctl_cut.argtypes = (place, place, number, number, number, place, place, place, place)
-    found.embedctl_framed.argtypes = (place, place, place, number, place, number, place, number, place, number)
-    found.embedctl_spans.argtypes = (place, place, place, number, place)
+    address, number = ctypes.c_void_p, ctypes.c_int64
+    found.embedctl_starts.argtypes = (address, address, number, address, number, address, address, address, address)
+    found.embedctl_boundaries.argtypes = (address, number, address, address, number, address)
+    found.embedctl_cut.argtypes = (address, address, number, number, number, address, address, address, address)
+    found.embedctl_framed.argtypes = (
+        address,
+        address,
+        address,
+        number,
+        address,
+        number,
+        address,
+        number,
+        address,
+        number,
+    )
+    found.embedctl_spans.argtypes = (address, address, address, number, address)
     found.embedctl_framed.restype = found.embedctl_spans.restype = None
     found.embedctl_starts.restype = found.embedctl_boundaries.restype = None
     found.embedctl_cut.restype = number
@@ -51,7 +62,15 @@ def starts_of(
     offsets, bases, sizes = (np.ascontiguousarray(places, np.int64) for places in (offsets, bases, sizes))
     starts, failed = np.empty(len(ids), np.int64), np.empty(len(bases), np.bool_)
     library.embedctl_starts(
-        _at(ids), _at(offsets), len(bases), _at(lengths), len(lengths), _at(bases), _at(sizes), _at(starts), _at(failed)
+        place(ids),
+        place(offsets),
+        len(bases),
+        place(lengths),
+        len(lengths),
+        place(bases),
+        place(sizes),
+        place(starts),
+        place(failed),
     )
     return starts, failed
 
@@ -64,7 +83,14 @@ def boundaries_of(library: ctypes.CDLL, data: Bytes, starts: Places, classes: Ki
     """
     data, starts = np.ascontiguousarray(data), np.ascontiguousarray(starts, np.int64)
     kinds = np.empty(len(starts), np.uint8)
-    library.embedctl_boundaries(_at(data), len(data), _at(classes), _at(starts), len(starts), _at(kinds))
+    library.embedctl_boundaries(
+        place(data),
+        len(data),
+        place(classes),
+        place(starts),
+        len(starts),
+        place(kinds),
+    )
     return kinds
 
 
@@ -74,7 +100,7 @@ def cuts_of(
     """Of each chunk its text, its number in it, its first token and the one after its last, all (K,)."""
     kinds, offsets = np.ascontiguousarray(kinds), np.ascontiguousarray(offsets, np.int64)
     found = [np.empty(int(offsets[-1]), np.int64) for _ in range(4)]
-    many = library.embedctl_cut(_at(kinds), _at(offsets), len(offsets) - 1, size, overlap, *map(_at, found))
+    many = library.embedctl_cut(place(kinds), place(offsets), len(offsets) - 1, size, overlap, *map(place, found))
     text, number, first, last = (values[:many].copy() for values in found)
     return text, number, first, last
 
@@ -93,30 +119,34 @@ def framed(
     first, last: (K,) its first token, and the one after its last
     """
     ids, first, last = np.ascontiguousarray(ids, np.uint32), np.ascontiguousarray(first), np.ascontiguousarray(last)
-    offsets = _offsets(last - first + (len(prefix) + len(suffix)))
+    offsets = offsets_of(last - first + (len(prefix) + len(suffix)))
     values = np.empty(offsets[-1], kind)
-    around = _at(prefix), len(prefix), _at(suffix), len(suffix)
-    library.embedctl_framed(_at(ids), _at(first), _at(last), len(first), *around, _at(values), values.itemsize)
+    around = place(prefix), len(prefix), place(suffix), len(suffix)
+    library.embedctl_framed(
+        place(ids),
+        place(first),
+        place(last),
+        len(first),
+        *around,
+        place(values),
+        values.itemsize,
+    )
     return values, offsets
 
 
 def spans(library: ctypes.CDLL, data: Bytes, begins: Places, ends: Places) -> tuple[Bytes, npt.NDArray[np.int32]]:
     """The bytes of each chunk, one after the other, and where each begins, (K + 1,)."""
     begins, ends = np.ascontiguousarray(begins), np.ascontiguousarray(ends)
-    offsets = _offsets(ends - begins)
+    offsets = offsets_of(ends - begins)
     held = np.empty(offsets[-1], np.uint8)
-    library.embedctl_spans(_at(data), _at(begins), _at(ends), len(begins), _at(held))
+    library.embedctl_spans(place(data), place(begins), place(ends), len(begins), place(held))
     return held, offsets
 
 
-def _offsets(lengths: Places) -> npt.NDArray[np.int32]:
+def offsets_of(lengths: Places) -> npt.NDArray[np.int32]:
+    """(K + 1,) where each of some lists begins, one after the other, as Arrow has it."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     if offsets[-1] >= 2**31:
-        raise DataError(f"{offsets[-1]:,} bytes of chunks of one batch; Arrow's offsets end at {2**31:,}")
+        raise DataError(f"the chunks of one batch are {offsets[-1]:,} bytes or tokens; want less than {2**31:,}")
     return offsets.astype(np.int32)
-
-
-def _at(values: npt.NDArray[np.generic]) -> int:
-    """Where its numbers are, one after the other."""
-    return int(values.ctypes.data)

@@ -149,8 +149,7 @@ class ChunkRows:
             for head, first, last in zip(heads.ids, heads.first.tolist(), cuts.last.tolist(), strict=True):
                 pieces += prefix, head.astype(kind).tobytes(), ids[first:last], suffix
         values = pa.array(np.frombuffer(b"".join(pieces), kind))
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        return pa.ListArray.from_arrays(pa.array(offsets), values), lengths
+        return pa.ListArray.from_arrays(pa.array(native.offsets_of(lengths)), values), lengths
 
     def _splits(self, ids: pa.ChunkedArray) -> pa.Array:
         """(N,) on which side each record is."""
@@ -233,8 +232,7 @@ def _strings(encoded: Encoded, begins: Offsets, ends: Offsets) -> pa.Array:
         return pa.StringArray.from_buffers(len(begins), pa.py_buffer(places), pa.py_buffer(found))
     view = memoryview(encoded.blob)
     held = b"".join([view[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)])
-    offsets = np.concatenate([[0], np.cumsum(ends - begins)]).astype(np.int32)
-    return pa.StringArray.from_buffers(len(begins), pa.py_buffer(offsets), pa.py_buffer(held))
+    return pa.StringArray.from_buffers(len(begins), pa.py_buffer(native.offsets_of(ends - begins)), pa.py_buffer(held))
 
 
 def _in_characters(encoded: Encoded, cuts: Cuts, inner: Offsets, *places: Offsets) -> tuple[Offsets, ...]:

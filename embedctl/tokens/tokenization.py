@@ -23,10 +23,11 @@ from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.data import decided
 from embedctl.data.corpus import parts_of, read_part
 from embedctl.data.records import Record, split_of
+from embedctl.data.starting import TOKENIZING
 from embedctl.errors import ArtifactError, DataError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import TokensSettings
-from embedctl.tokens import chunks, figures, published, shards, starting, tokenizer
+from embedctl.tokens import chunks, figures, published, shards, tokenizer
 from embedctl.tokens import shard as sharding
 from embedctl.workers import Crew, cores
 
@@ -53,9 +54,9 @@ def tokenize(
     held_percent:   share of the records marked ``held``, by a hash of the id
     new_vocabulary: learn a vocabulary anew, even if the corpus has only grown since
     """
-    with Crew(min(processes or cores(), len(parts_of(layout.corpus))), sharding.__name__) as crew:
-        if used := starting.due(settings, layout):
-            crew.start(partial(sharding.warm, used))
+    with Crew(min(processes or cores(), len(parts_of(layout.corpus))), TOKENIZING) as crew:
+        if settings.tokenizer is not None and not layout.tokens.exists():
+            crew.start(partial(sharding.warm, settings.tokenizer))
         return _tokenize(settings, layout, held_percent, crew, new_vocabulary=new_vocabulary, watch=watch)
 
 
