@@ -79,6 +79,23 @@ def test_what_is_found_is_nearest(database: Postgres, column: str, index_from_ro
         assert hit.score == pytest.approx(float(values[int(hit.id[1:])] @ one), abs=1e-3)
 
 
+def test_hundreds_of_copies_hide_nothing(database: Postgres):
+    """HNSW links copies of one vector to nothing but each other; a search that meets them has to get out again."""
+    copies, others = np.repeat(clustered(1, seed=1), 20_000, axis=0), clustered(1000)
+    store = opened(url(database), 16, index_from_rows=1)
+    store.write(batch(copies, first=len(others)), model="m")
+    store.write(batch(others), model="m")
+    store.finish()
+
+    asked = clustered(100, seed=2)
+    found = [{hit.id for hit in store.search(one, 10, model="m", where={})} for one in asked]
+    expected = [
+        {id_ for id_ in nearest(others, one, 10) if others[int(id_[1:])] @ one > copies[0] @ one + 1e-6}
+        for one in asked
+    ]
+    assert all(a & b for a, b in zip(found, expected, strict=True) if b)
+
+
 def test_a_written_vector_comes_back_bit_by_bit(database: Postgres):
     values = clustered(50)
     whole, half = opened(url(database), 16), opened(url(database), 16, column="halfvec", collection="half")
