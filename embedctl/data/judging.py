@@ -42,7 +42,7 @@ SAMPLES = 5
 # So many that an automaton, once its states are in the cache, has something to do there.
 _BATCH_ROWS = 4096
 # To be raised when the checks find otherwise, or what a part leaves is laid out otherwise: old parts are judged anew.
-FORMAT = 1
+FORMAT = 2
 # Of the actions that the findings of a record ask for, the first of these is its verdict; what fails is flagged.
 _GRAVEST: tuple[Verdict, ...] = ("drop", "fix", "flag")
 

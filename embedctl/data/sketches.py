@@ -4,17 +4,16 @@ N texts, W words of all of them, P permutations.
 """
 
 import ctypes
-import hashlib
 import re
 import struct
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from xxhash import xxh3_64_intdigest
 
 from embedctl import compiled
 
@@ -129,10 +128,13 @@ def _plain_by_numpy(joined: bytes) -> _Plain:
 
 
 def _digests(plain: _Plain) -> npt.NDArray[np.uint64]:
-    blob = plain.letters.tobytes()
-    pieces = (blob[a:b].strip(b"\0 ") for a, b in pairwise(plain.bounds.tolist()))
-    digests = b"".join([hashlib.blake2b(piece, digest_size=8).digest() for piece in pieces])
-    return np.frombuffer(digests, ">u8").astype(np.uint64)
+    letters, first, end = plain.letters, plain.bounds[:-1] + 1, plain.bounds[1:]
+    # Between the zeros there may be one space before the words and one after them.
+    first = first + (letters[first] == ord(" "))
+    end = np.maximum(first, end - (letters[end - 1] == ord(" ")))
+    blob = letters.data
+    digests = [xxh3_64_intdigest(blob[a:b]) for a, b in zip(first.tolist(), end.tolist(), strict=True)]
+    return np.array(digests, np.uint64)
 
 
 def _signatures(plain: _Plain) -> npt.NDArray[np.uint32]:

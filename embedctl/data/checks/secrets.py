@@ -44,6 +44,7 @@ _TOKEN = (
     r"|\bAGE-SECRET-KEY-1[A-Z0-9]{50,60}|\b(?:vault|hvs|hvb)\.[A-Za-z0-9_-]{24,120}|\bdapi[0-9a-f]{32}\b"
     r"|\blin_api_[A-Za-z0-9]{40}|\bntn_[A-Za-z0-9]{40,50}|\bsntrys_[A-Za-z0-9_=+/-]{40,200}"
 )
+_GITLAB = r"gl(?:pat|dt|ft|soat|rt|cbt|imt|ptt|agent|oas)-"
 _PRIVATE_KEY = r"-----BEGIN (?:[A-Z0-9 ]{0,24})PRIVATE KEY(?: BLOCK)?-----|PuTTY-User-Key-File-[0-9]"
 _URL = r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@\"'<>?#]{0,64}:[^\s/@\"'<>?#]{3,64}@[\w.-]"
 _NAMES = (
@@ -61,17 +62,19 @@ _ASSIGNED = (
 )
 _QUOTED_HEX = r"[\"'][0-9a-f]{32,128}[\"']"
 
+# An automaton has a state for every length of a run, times those that can have begun within it: so runs are looked for
+# behind what seldom stands before them.
 SCREEN = (
     r"(?-i:\b(?:[spr]k[-_](?:live|test|proj|ant|or|svcacct|admin)[-_]|sk-[A-Za-z0-9]{8}|github_pat_|gh[pousr]_"
-    r"|AIza[0-9A-Za-z_-]|ya29\.|GOCSPX-|hf_[A-Za-z]{8}|pcsk_|npm_|dop_v1|doo_v1|gl[a-z]{2,6}-|shp[a-z]{2}_"
+    r"|AIza[0-9A-Za-z_-]|ya29\.|GOCSPX-|hf_[A-Za-z]{8}|pcsk_|npm_|dop_v1|doo_v1|" + _GITLAB + r"|shp[a-z]{2}_"
     r"|EAA[AC]|xapp-|xox[abeoprs]-|SG\.|AKIA|ASIA|ABIA|ACCA|A3T|pypi-A|eyJ[A-Za-z0-9_-]{8}|AccountKey="
-    r"|sq0[a-z]{3}-|[0-9]{8,10}:AA|key-[0-9a-f]{8}|AGE-SECRET|vault\.|hv[sb]\.|dapi[0-9a-f]{8}|lin_api_|ntn_|sntrys_"
-    r"|AKC[a-zA-Z0-9]{6}|AP[0-9A-F][a-zA-Z0-9]{8}|AC[0-9a-z]{8}|SK[0-9a-z]{8}|GR1348941"
-    r"|[MNO][a-zA-Z0-9_-]{23}\.[a-zA-Z0-9_-]{6}\.)|[0-9a-f]{16}-us[0-9])"
+    r"|sq0[a-z]{3}-|key-[0-9a-f]{8}|AGE-SECRET|vault\.|hv[sb]\.|dapi[0-9a-f]{8}|lin_api_|ntn_|sntrys_"
+    r"|AKC[a-zA-Z0-9]{6}|AP[0-9A-F][a-zA-Z0-9]{8}|AC[0-9a-z]{8}|SK[0-9a-z]{8}|GR1348941)"
+    r"|[0-9]:AA|[0-9a-f]-us[0-9]|[A-Za-z0-9_-]\.[A-Za-z0-9_-]{6}\.[A-Za-z0-9_-]{16})"
     r"|hooks\.slack\.com/services|PRIVATE KEY|PuTTY-User-Key|://[^\s/@]*:[^\s/@]+@|_authToken"
     r"|(?:pass(?:wor[dt]|wd|phrase|code)?|pwd|kennwort|contrase\x{f1}a|senha|secret|token|key|credentials?"
     r"|secure|session_?id)(?:_[a-z0-9_]+)?[\"'\]]{0,2}[ \t]?(?::=|=>|=|:)\s?[^\s]"
-    r"|secret\w*\s?=|(?:^|\n)[A-Za-z0-9_]+=[A-Za-z0-9+/]{32}|[\"'][0-9a-f]{32}|(?:bearer"
+    r"|secret\w*\s?=|=[A-Za-z0-9+/]{32}|[\"'][0-9a-f]{32}|(?:bearer"
     r"|basic)\s[A-Za-z0-9._~+/-]{20}"
 )
 
@@ -84,11 +87,13 @@ _HEADERS = compiled(r"\b(?:bearer|basic)\s+([A-Za-z0-9._~+/-]{20,500}={0,2})")
 _SETTING = compiled(r"(?m)^[A-Za-z0-9_]{2,40}=([A-Za-z0-9+/]{32,128}={0,2})$")
 # Every alternative begins with a letter of its own, so that `re` passes quickly over what can begin none.
 _HINT = re.compile(
-    r"AKC|AP[0-9A-F]|AccountKey|_authToken|aws|AWS|sk_|rk_|M[\w-]{23}\.|N[\w-]{23}\.|O[\w-]{23}\.|gl[a-z]{2,6}-|GR1348941|-us[0-9]|SK[0-9a-z]{8}|AC[0-9a-z]{8}|sq0|EAAA"
+    r"AKC|AP[0-9A-F]|AccountKey|_authToken|aws|AWS|sk_|rk_|M[\w-]{23}\.|N[\w-]{23}\.|O[\w-]{23}\."
+    rf"|{_GITLAB}|GR1348941|-us[0-9]|SK[0-9a-z]{{8}}|AC[0-9a-z]{{8}}|sq0|EAAA"
 )
 # Holds wherever _HINT does.
 _HINTS = compiled(
-    r"(?-i:AKC|AP[0-9A-F]|AccountKey|_authToken|aws|AWS|sk_|rk_|[MNO]\S{23}\.|gl[a-z]{2,6}-|GR1348941|-us[0-9]|SK[0-9a-z]{8}|AC[0-9a-z]{8}|sq0|EAAA)"
+    r"(?-i:AKC|AP[0-9A-F]|AccountKey|_authToken|aws|AWS|sk_|rk_|[MNO]\S{23}\."
+    rf"|{_GITLAB}|GR1348941|-us[0-9]|SK[0-9a-z]{{8}}|AC[0-9a-z]{{8}}|sq0|EAAA)"
 )
 _WINDOW = 512
 _LONGEST_KEY = 9_000
