@@ -79,8 +79,9 @@ class GrowingFolder:
         """Keep the shards ``names`` and no others, list them in ``shards.json``; the entries of their files."""
         kept = [self.shards[name] for name in names]
         entries = {file: entry for shard in kept for file, entry in shard.files.items()}
-        content = {"format": 1, "shards": [shard.model_dump() for shard in kept]}
-        folders.write_file(self.path / FILE, (json.dumps(content, indent=1) + "\n").encode())
+        # Histograms of many shards are many numbers: written by `json`, indented, they took a quarter of a second.
+        listed = ",\n".join(shard.model_dump_json() for shard in kept)
+        folders.write_file(self.path / FILE, f'{{"format": 1, "shards": [\n{listed}\n]}}\n'.encode())
         for shard in self.shards.values():
             for file in set(shard.files) - set(entries):
                 (self.path / file).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ report.json, report.html
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, get_args
 
@@ -206,12 +207,17 @@ def _copies(
     size = len(held) + len(evaluated)
     sketches = Sketches(np.zeros(size, np.uint64), np.zeros((size, PERMUTATIONS), np.uint32))
     queries = np.zeros(size, np.uint64)
-    at = 0
-    for shard in shards:
-        rows = np.load(folder / f"sketches-{shard.name}.npy", allow_pickle=False)
-        here = slice(at, at + len(rows))
-        sketches.words[here], sketches.signatures[here], queries[here] = rows["words"], rows["signature"], rows["query"]
-        at += len(rows)
+
+    paths = [folder / f"sketches-{shard.name}.npy" for shard in shards]
+    parts = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+
+    def take(part: npt.NDArray[np.void], at: int) -> None:
+        here = slice(at, at + len(part))
+        sketches.words[here], sketches.signatures[here], queries[here] = part["words"], part["signature"], part["query"]
+
+    *begins, at = accumulate(map(len, parts), initial=0)
+    with ThreadPoolExecutor(cores()) as threads:
+        list(threads.map(take, parts, begins))
     # These are held texts that are no records. As queries they are not to be trained on either.
     asked = sketch(evaluated)
     sketches.words[at:], sketches.signatures[at:], queries[at:] = asked.words, asked.signatures, asked.words

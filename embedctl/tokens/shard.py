@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 # Texts are encoded so many characters at a time: enough to be worth the calls, little enough for the cache.
 _BATCH_CHARACTERS = 2**20
 # Of each part so many characters are also encoded by `tokenizers`, to prove the engine.
-_PROVEN_CHARACTERS = 2**15
+_PROVEN_CHARACTERS = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def make_shard(work: Work) -> Shard:
     """Write ``work.to/NAME.arrow``, for the caller to make durable. The bytes depend on ``work.key`` alone."""
     engines.quiet_threads()
     table = _read(work)
-    loaded, encoder = _tools(work.tokenizer.read_bytes(), work.vocabulary)
+    loaded, encoder = _tools(work.vocabulary, lambda: published.parse(work.tokenizer.read_bytes(), str(work.tokenizer)))
     encoder = _proven(loaded, encoder, _sample(table, _PROVEN_CHARACTERS))
     counts = Counts()
     layout = shards.schema(loaded.get_vocab_size())
@@ -98,15 +98,15 @@ _ready: dict[str, tuple[Tokenizer, TextEncoder]] = {}
 def warm(path: Path) -> None:
     """Make ready what :func:`make_shard` needs for the published tokenizer at ``path``."""
     engines.quiet_threads()
-    content = published.written(published.load(path))
-    _, encoder = _tools(content, hashlib.sha256(content).hexdigest())
+    loaded = published.load(path)
+    encoder = _tools(hashlib.sha256(published.written(loaded)).hexdigest(), lambda: loaded)[1]
     encoder.encode(["Whatever is made when it is needed first."])
 
 
-def _tools(content: bytes, sha256: str) -> tuple[Tokenizer, TextEncoder]:
+def _tools(sha256: str, load: Callable[[], Tokenizer]) -> tuple[Tokenizer, TextEncoder]:
     """The tokenizer, and an encoder with the fastest engine that can be had for it."""
     if sha256 not in _ready:
-        loaded = published.parse(content, shards.TOKENIZER)
+        loaded = load()
         _ready.clear()
         _ready[sha256] = loaded, TextEncoder(loaded, engines.fastest(loaded, ()))
     return _ready[sha256]

@@ -64,7 +64,7 @@ def _tokenize(
     settings: TokensSettings, layout: Layout, held_percent: float, crew: Crew, *, new_vocabulary: bool, watch: Watch
 ) -> Outcome:
     corpus = manifest.read_verified(layout.corpus, "corpus")
-    judged = manifest.read_verified(layout.validation, "validation")
+    judged = manifest.read_verified(layout.validation, "validation", only=decided.READ)
     parents = {"corpus": corpus.content_id, "validation": judged.content_id}
     if judged.parents.get("corpus") != corpus.content_id:
         raise DataError(
