@@ -28,35 +28,44 @@ RESULT = Path(__file__).parent / "results" / "validating.json"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--megabytes", type=int, default=250)
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[250, 1000])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stages", action="store_true", help="only the seconds of the steps of one run")
     parser.add_argument("--memory", action="store_true", help="only the memory that embedctl takes")
     options = parser.parse_args()
+    sizes = [measure(options, megabytes) for megabytes in options.megabytes]
+    if options.memory or options.stages:
+        return
+    result: dict[str, Any] = {
+        "command": "python -m benchmarks.validating DATA",
+        "machine": describe("google-re2", "xxhash", "pyarrow"),
+        "sizes": sizes,
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(table(result))
+
+
+def measure(options: argparse.Namespace, megabytes: int) -> dict[str, Any]:
+    """What so much text takes; with ``--memory`` or ``--stages`` that is printed and nothing else is."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        size = write_text(options.data, folder / "text.jsonl", options.megabytes * 10**6)
+        size = write_text(options.data, folder / "text.jsonl", megabytes * 10**6)
         run(folder, "data", "fetch")
         if options.memory:
             peak = peak_bytes(folder, command("data", "validate"))
             print(f"{size / 1e6:,.0f} MB of text: {peak / 2**20:,.0f} MiB at most, all processes together")
-            return
+            return {}
         if options.stages:
             print(stages(folder))
-            return
+            return {}
         seconds = [validate(folder) for _ in range(options.rounds)]
         report = json.loads((folder / "ws/validation/main/report.json").read_bytes())
-    result: dict[str, Any] = {
-        "command": f"python -m benchmarks.validating DATA --megabytes {options.megabytes}",
-        "machine": describe("google-re2", "rensa", "pyarrow"),
+    return {
         "megabytes": round(size / 1e6, 1),
         "records": report["records"],
         "dropped_as_copies": sum(report["duplicates"][check] for check in ("duplicate", "near_duplicate")),
         "seconds": [round(each, 2) for each in seconds],
-        "megabytes_per_second": [round(size / 1e6 / each, 1) for each in seconds],
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(table(result))
 
 
 def validate(folder: Path) -> float:
@@ -117,13 +126,13 @@ def replaced(words: list[str], turn: int) -> dict[str, str]:
 def table(result: dict[str, Any]) -> str:
     """The figures as Markdown."""
     machine = result["machine"]
-    copies = f"{result['dropped_as_copies']:,} copies"
-    rounds = enumerate(zip(result["seconds"], result["megabytes_per_second"], strict=True), 1)
-    lines = [
-        f"| {result['megabytes']:,.0f} MB in {result['records']:,} records, {copies} | s | MB/s |",
-        "|---|--:|--:|",
-        *(f"| round {number} | {seconds} | {speed} |" for number, (seconds, speed) in rounds),
-    ]
+    lines = ["| text | records | copies among them | s | MB/s, best and worst of the rounds |", "|--:|--:|--:|--:|--:|"]
+    for size in result["sizes"]:
+        best, worst = min(size["seconds"]), max(size["seconds"])
+        lines.append(
+            f"| {size['megabytes']:,.0f} MB | {size['records']:,} | {size['dropped_as_copies']:,} | {best:.1f} "
+            f"| {size['megabytes'] / best:.1f}, {size['megabytes'] / worst:.1f} |"
+        )
     measured = f"Measured on {machine['date']}: {machine['processor']}, {machine['versions']}."
     return "\n".join([*lines, "", f"{measured} Command: `{result['command']}`."])
 

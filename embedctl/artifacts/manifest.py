@@ -175,13 +175,18 @@ def read_verified(folder: Path, kind: Kind, *, only: Sequence[str] = ("*",)) -> 
     only: patterns of the names of the files that the caller will read
     """
     manifest = read(folder, kind)
+    verify(folder, manifest, only=only)
+    return manifest
+
+
+def verify(folder: Path, manifest: Manifest, *, only: Sequence[str] = ("*",)) -> None:
+    """What :func:`read_verified` does with a manifest that was read before."""
     bad = damaged(folder, manifest, only=only)
     if bad:
         raise ArtifactError(
             f"{folder / bad[0]} is damaged: its SHA-256 is not the one in {FILE}",
-            hint=f"remove {folder} and run `{MADE_BY[kind]}` again",
+            hint=f"remove {folder} and run `{MADE_BY[manifest.kind]}` again",
         )
-    return manifest
 
 
 def entry_of(path: Path) -> FileEntry:

@@ -26,7 +26,7 @@ _TOGETHER = 4
 _BLOCK_ROWS = 2**12
 # So many held records of one band a training record is compared with.
 _HELD_COMPARED = 8
-_MIXER = np.uint64(0x9E3779B97F4A7C15)
+_MIXER, _OTHER_MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
 _SLOT_BITS = 22
 
 
@@ -225,24 +225,31 @@ def _mixed(*columns: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return mixed
 
 
-def _slots(keys: npt.NDArray[np.uint64]) -> Rows:
+def _slots(keys: npt.NDArray[np.uint64], mixer: np.uint64 = _MIXER) -> Rows:
     """(N,) one of 2**_SLOT_BITS places for each key, the same for equal ones."""
-    return (keys * _MIXER >> np.uint64(64 - _SLOT_BITS)).view(np.int64)
+    return (keys * mixer >> np.uint64(64 - _SLOT_BITS)).view(np.int64)
 
 
 def _first_of_each(keys: npt.NDArray[np.uint64]) -> Rows:
     """(N,) the first row with the same key as each row."""
-    first = np.arange(len(keys))
-    # Most keys are there once. Those that have a slot for themselves need not be sorted to see that.
-    slots, numbers = _slots(keys), first.astype(np.uint32)
+    first = rows = np.arange(len(keys))
+    # Most keys are there once. Those that have a slot for themselves, among all or among what is left, need not be
+    # sorted to see that.
+    for mixer in (_MIXER, _OTHER_MIXER):
+        rows = rows[_share_slots(keys[rows], mixer)]
+    _, earliest, groups = np.unique(keys[rows], return_index=True, return_inverse=True)
+    first[rows] = rows[earliest[groups]]
+    return first
+
+
+def _share_slots(keys: npt.NDArray[np.uint64], mixer: np.uint64) -> npt.NDArray[np.bool_]:
+    """(N,) whether another row has the same slot as each row; two with one key always do."""
+    slots, numbers = _slots(keys, mixer), np.arange(len(keys), dtype=np.uint32)
     last = np.zeros(1 << _SLOT_BITS, np.uint32)
     last[slots] = numbers
     shared = np.zeros(1 << _SLOT_BITS, dtype=bool)
     shared[slots[last[slots] != numbers]] = True
-    rows = np.flatnonzero(shared[slots])
-    _, earliest, groups = np.unique(keys[rows], return_index=True, return_inverse=True)
-    first[rows] = rows[earliest[groups]]
-    return first
+    return shared[slots]
 
 
 def _found(keys: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> tuple[Rows, Rows]:

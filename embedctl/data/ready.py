@@ -1,7 +1,5 @@
 """All that judging a part needs, imported and compiled once: what judges is forked from a process that has it."""
 
-import rensa  # noqa: F401
-
 from embedctl.data.checks import examiner, repair, screen, show  # noqa: F401
 
 screen.automata()

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define RUN_BYTES 24
+#define PLACES 64
 
 static const uint64_t MIXERS[] = {0x9E3779B97F4A7C15u, 0xC2B2AE3D27D4EB4Fu, 0x165667B19E3779F9u};
 
@@ -87,5 +88,33 @@ void embedctl_hashes(const uint8_t *plain, const int64_t *bounds, const int64_t 
         while (*starts < bounds[text + 1]) starts++;
         if (n - first < (uint64_t)least) n = first;
         ends[text] = n;
+    }
+}
+
+/* Without a branch and without order the compiler does many places at once; with AVX, where the processor has it. */
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define WIDE
+#endif
+
+/* hashes, ends: as above
+   factors, addends: (PLACES) of the permutations of 32-bit numbers
+   signatures: (texts, PLACES) takes of each text with runs the least number that each permutation makes of a hash */
+WIDE void embedctl_minima(const uint64_t *hashes, const uint64_t *ends, int64_t texts, const uint32_t *factors,
+                          const uint32_t *addends, uint32_t *signatures) {
+    uint64_t n = 0;
+    for (int64_t text = 0; text < texts; text++, signatures += PLACES) {
+        if (n == ends[text]) continue;
+        uint32_t least[PLACES];
+        memset(least, 0xFF, sizeof least);
+        for (; n < ends[text]; n++) {
+            const uint32_t hash = (uint32_t)hashes[n];
+            for (int place = 0; place < PLACES; place++) {
+                const uint32_t found = hash * factors[place] + addends[place];
+                least[place] = found < least[place] ? found : least[place];
+            }
+        }
+        memcpy(signatures, least, sizeof least);
     }
 }

@@ -4,8 +4,8 @@ N texts, W words of all of them, P permutations.
 """
 
 import ctypes
+import hashlib
 import re
-import struct
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,10 @@ RUN_BYTES = 24
 # Texts with fewer runs say too little to be called nearly the same.
 LEAST_RUNS = 8
 
-_SEED = 20261124
+# Permutations of 32-bit numbers: times an odd one, plus another.
+_DRAWN = b"".join(hashlib.blake2b(bytes([n]), digest_size=8).digest() for n in range(PERMUTATIONS))
+_FACTORS, _ADDENDS = np.frombuffer(_DRAWN, "<u4").astype(np.uint32).reshape(2, -1)
+_FACTORS |= np.uint32(1)
 # So many at once that all that is made of them stays in the cache of a core.
 _BLOCK_TEXTS = 256
 _MIXERS = tuple(np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9))
@@ -139,23 +142,18 @@ def _digests(plain: _Plain) -> npt.NDArray[np.uint64]:
 
 def _signatures(plain: _Plain) -> npt.NDArray[np.uint32]:
     """(N, P): of the runs that begin with each word; the last ones would reach into the next text."""
-    import rensa
-
     hashes, ends = _runs(plain)
-    offsets = np.concatenate([np.zeros(1, np.uint64), ends])
-    rows = np.flatnonzero(offsets[1:] > offsets[:-1])
     signatures = np.zeros((len(ends), PERMUTATIONS), np.uint32)
-    if not len(rows):
-        return signatures
-    digests = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-        hashes, np.concatenate([offsets[:1], ends[rows]]), PERMUTATIONS, _SEED
-    )
-    packed = b"".join([_PACK(*row) for row in digests.to_rows()])
-    signatures[rows] = np.frombuffer(packed, np.uint32).reshape(-1, PERMUTATIONS)
+    library = native()
+    if library is not None:
+        places = [compiled.place(values) for values in (_FACTORS, _ADDENDS, signatures)]
+        library.embedctl_minima(compiled.place(hashes), compiled.place(ends), len(ends), *places)
+    elif len(hashes):
+        starts = np.concatenate([np.zeros(1, np.uint64), ends[:-1]])
+        rows = np.flatnonzero(ends > starts)
+        made = hashes.astype(np.uint32)[:, None] * _FACTORS + _ADDENDS
+        signatures[rows] = np.minimum.reduceat(made, starts[rows].astype(np.int64))
     return signatures
-
-
-_PACK = struct.Struct(f"={PERMUTATIONS}I").pack
 
 
 def _runs(plain: _Plain) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
@@ -208,4 +206,6 @@ def native() -> ctypes.CDLL | None:
     library.embedctl_plain.restype = number
     library.embedctl_hashes.argtypes = (place, place, place, number, number, place, place)
     library.embedctl_hashes.restype = None
+    library.embedctl_minima.argtypes = (place, place, number, place, place, place)
+    library.embedctl_minima.restype = None
     return library

@@ -65,7 +65,7 @@ def validate(
     plan:            how the texts will be tokenized, to say how much of them will be cut
     """
     _refuse_unfixable(settings)
-    corpus = manifest.read_verified(layout.corpus, "corpus")
+    corpus = manifest.read(layout.corpus, "corpus")
     parents = {"corpus": corpus.content_id}
     recipe = recipe_of(settings, held_percent, similarity_file)
     identity = manifest.fingerprint("validation", parents, recipe)
@@ -171,13 +171,19 @@ def _judge(
     total = corpus.number("records")
     held = {name: _held(folder.path, shard, held_percent) for name, shard in ready.items()}
     watch(Tick(sum(map(len, held.values())), total, "records"))
-    # The sample takes long for its size; it is made while processes start, and work.
+    # Every byte is checked, and a sample is made, which takes long for its size, while processes start, and work.
     with ThreadPoolExecutor(1) as thread, Crew(min(cores(), len(due)), JUDGING) as crew:
+        verified = thread.submit(manifest.verify, layout.corpus, corpus)
         sample = thread.submit(sample_of, parts)
-        for _, made in crew.spread(judging.judge, due):
-            ready[made.name] = folder.commit(made)
-            held[made.name] = _held(folder.path, made, held_percent)
-            watch(Tick(sum(map(len, held.values())), total, "records"))
+        try:
+            for _, made in crew.spread(judging.judge, due):
+                verified.result()
+                ready[made.name] = folder.commit(made)
+                held[made.name] = _held(folder.path, made, held_percent)
+                watch(Tick(sum(map(len, held.values())), total, "records"))
+        finally:
+            # Whatever else went wrong with a damaged corpus.
+            verified.result()
     together = np.concatenate([held[name] for name in sorted(held)]) if held else np.zeros(0, dtype=bool)
     return [ready[name] for name in sorted(ready)], together, sample.result()
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import JsonValue
 
-from embedctl.data.records import split_of
+from embedctl.data.records import are_held
 from embedctl.settings import TokensSettings
 from embedctl.tokens import chunks, native
 from embedctl.tokens.beginnings import Beginnings, beginnings
@@ -155,7 +155,8 @@ class ChunkRows:
         """(N,) on which side each record is."""
         if not self.held_percent:
             return pa.repeat("train", len(ids))
-        return pa.array([split_of(record, self.held_percent) for record in ids.to_pylist()], pa.string())
+        held = pa.array(are_held(ids.to_pylist(), self.held_percent))
+        return pc.if_else(held, "held", "train")
 
     def _queries(self, queries: pa.Array) -> tuple[pa.Array, pa.ListArray]:
         """The queries of N records and their framed ids, cut to the limit; null where there is none."""
