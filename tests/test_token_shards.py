@@ -7,6 +7,7 @@ import pytest
 
 from embedctl.artifacts.growing import Shard
 from embedctl.artifacts.outcome import Outcome
+from embedctl.errors import ArtifactError
 from embedctl.loading import Loaded
 from embedctl.progress import Tick
 from embedctl.tokens import shard, tokenization
@@ -88,6 +89,18 @@ def test_a_damaged_shard_of_a_killed_run_is_made_again(monkeypatch: pytest.Monke
 
     assert again(loaded, processes=1).made
     assert artifact(loaded.layout.tokens) == right
+
+
+def test_of_a_validation_what_is_read_is_checked(monkeypatch: pytest.MonkeyPatch):
+    loaded = parts(monkeypatch)
+    for name, fails in (("sketches-part-00000.npy", False), ("verdicts.parquet", True)):
+        path = loaded.layout.validation / name
+        path.write_bytes(path.read_bytes()[:-9] + b"\0" * 9)
+        if fails:
+            with pytest.raises(ArtifactError, match=r"verdicts\.parquet is damaged"):
+                again(loaded, processes=1)
+        else:
+            again(loaded, processes=1)
 
 
 def test_progress_counts_all_records_whatever_was_dropped_or_made_before(monkeypatch: pytest.MonkeyPatch):

@@ -2,13 +2,15 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from embedctl.data import corpus, judging, validation
-from embedctl.errors import ConfigError
+from embedctl.errors import ArtifactError, ConfigError
 from tests.conftest import REPOSITORY, Run, options, tiny, write_corpus
 
 ROWS = [
@@ -172,3 +174,24 @@ def test_what_will_be_cut_is_counted_by_the_tokenizer_that_will_be_used(run: Run
     said = report()["truncation"]
     assert (said["basis"], said["max_tokens"], said["sampled_records"]) == ("tokenizer", 48, 40)
     assert (said["texts_split_percent"], said["queries_cut_percent"]) == (100.0, 46.15)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_of_a_damaged_corpus_nothing_is_committed(run: Run, readable: bool):
+    right = validate(run)
+    part = Path("ws/corpus/main/part-00000.parquet")
+    content = part.read_bytes()
+    shutil.rmtree("ws/validation")
+    if readable:
+        table = pq.read_table(part)
+        pq.write_table(table.set_column(1, "text", pa.array(["another"] * len(table))), part)
+    else:
+        part.write_bytes(content[:50] + b"?" * 50 + content[100:])
+
+    ran = run(*options(), "data", "validate")
+
+    assert (ran.code, "part-00000.parquet is damaged" in ran.err) == (ArtifactError.exit_code, True)
+    assert not [*Path("ws/validation").rglob("*.shard.json"), *Path("ws/validation").rglob("verdicts.parquet")]
+    part.write_bytes(content)
+    assert (right.code, run(*options(), "data", "validate").code) == (0, 0)
+    assert verdicts()["sql"]["verdict"] == "flag"
