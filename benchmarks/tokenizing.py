@@ -79,7 +79,10 @@ def compare(folder: Path, data: Path, tokenizer: str, target: float, *, rounds: 
     used = given(data, tokenizer)
     for _ in range(rounds):
         shutil.rmtree(folder / "ws" / "tokens", ignore_errors=True)
+        # Neither side waits for the disk to take what was written before.
+        os.sync()
         ours.append(embedctl(folder, *used, "data", "tokenize"))
+        os.sync()
         theirs.append(datasets_map(folder))
     size = sum(int(part["bytes"]) for part in shards(folder))
     embedctl(folder, *used, *WHOLE, "data", "tokenize")

@@ -37,7 +37,7 @@ def main() -> None:
     if options.memory or options.stages:
         return
     result: dict[str, Any] = {
-        "command": "python -m benchmarks.validating DATA",
+        "command": f"python -m benchmarks.validating DATA --megabytes {' '.join(map(str, options.megabytes))}",
         "machine": describe("google-re2", "xxhash", "pyarrow"),
         "sizes": sizes,
     }

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from embedctl.data import checks
-from embedctl.data.checks import languages, patterns
+from embedctl.data.checks import languages, patterns, sql
 from embedctl.data.checks.examiner import Examiner
 from embedctl.data.checks.kinds import CHECKS, TIERS, Match, Tier
 from embedctl.data.checks.repair import FIXABLE
@@ -165,6 +165,16 @@ HARMLESS = [
     "Everyone has the right to life.\nEveryone has the right to liberty.\nEveryone has the right to rest.",
 ]
 
+ENDINGS_OF_SQL = [
+    "or 1;--",
+    "limit 1;--",
+    "drop user x;#",
+    "procedure analyse();--",
+    "or x[1]#",
+    "or a---",
+    "having 1 --",
+]
+
 INVISIBLE_BUT_NEEDED = [
     "می‌خواهم",
     "क्‍ष",
@@ -179,6 +189,16 @@ INVISIBLE_BUT_NEEDED = [
     "of \u200b\u200bIT",
     "ខ្ញុំ\u200bទៅ\u200bផ្សារ",
 ]
+
+
+@pytest.mark.parametrize("text", ENDINGS_OF_SQL)
+def test_a_line_that_ends_a_statement_is_weighed(text: str):
+    assert sql.is_enough(sql.weigh(text))
+    assert "sql_injection" in found(text)
+
+
+def test_a_line_that_only_ends_like_one_is_not():
+    assert found("Каждый человек имеет «право» и 'свободу';\nи так далее") == set()
 
 
 @pytest.mark.parametrize(("text", "check"), HOSTILE)

@@ -81,7 +81,7 @@ def test_what_is_found_is_nearest(database: Postgres, column: str, index_from_ro
 
 def test_hundreds_of_copies_hide_nothing(database: Postgres):
     """HNSW links copies of one vector to nothing but each other; a search that meets them has to get out again."""
-    copies, others = np.repeat(clustered(1, seed=1), 20_000, axis=0), clustered(1000)
+    copies, others = np.repeat(clustered(1, seed=1), 20_000, axis=0), clustered(100)
     store = opened(url(database), 16, index_from_rows=1)
     store.write(batch(copies, first=len(others)), model="m")
     store.write(batch(others), model="m")
@@ -93,7 +93,9 @@ def test_hundreds_of_copies_hide_nothing(database: Postgres):
         {id_ for id_ in nearest(others, one, 10) if others[int(id_[1:])] @ one > copies[0] @ one + 1e-6}
         for one in asked
     ]
-    assert all(a & b for a, b in zip(found, expected, strict=True) if b)
+    assert sum(map(bool, expected)) > 50
+    # The levels of the graph are drawn by chance: without a way out a tenth to a half is found.
+    assert sum(len(a & b) for a, b in zip(found, expected, strict=True)) > 0.7 * sum(map(len, expected))
 
 
 def test_a_written_vector_comes_back_bit_by_bit(database: Postgres):

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedctl.data import corpus, judging, validation
+from embedctl.data.sample import sample_of
 from embedctl.errors import ArtifactError, ConfigError
 from tests.conftest import REPOSITORY, Run, options, tiny, write_corpus
 
@@ -195,3 +196,19 @@ def test_of_a_damaged_corpus_nothing_is_committed(run: Run, readable: bool):
     part.write_bytes(content)
     assert (right.code, run(*options(), "data", "validate").code) == (0, 0)
     assert verdicts()["sql"]["verdict"] == "flag"
+
+
+@pytest.mark.parametrize("parts", [1, 3, 40])
+def test_the_sample_is_of_all_over_the_corpus(tmp_path: Path, parts: int):
+    paths = [tmp_path / f"part-{n:05}.parquet" for n in range(parts)]
+    for number, path in enumerate(paths):
+        texts = [f"{number} {row} {'early' if row < 50 else 'late'}" for row in range(100)]
+        pq.write_table(pa.table({"text": texts, "query": pa.nulls(100, pa.string())}), path, row_group_size=10)
+
+    drawn = [text.split() for text in sample_of(paths).texts]
+
+    assert len({part for part, _, _ in drawn}) == min(parts, 16)
+    early = [half for _, _, half in drawn].count("early")
+    assert len(drawn) >= 100 and 0.4 < early / len(drawn) < 0.6
+    assert len({tuple(row) for row in drawn}) == len(drawn)
+    assert sample_of([]).texts == []

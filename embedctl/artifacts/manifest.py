@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from threading import Event
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -154,13 +155,18 @@ def find(folder: Path, kind: Kind) -> Manifest | None:
     return read(folder, kind) if (folder / FILE).is_file() else None
 
 
-def damaged(folder: Path, manifest: Manifest, *, only: Sequence[str] = ("*",)) -> list[str]:
+def damaged(
+    folder: Path, manifest: Manifest, *, only: Sequence[str] = ("*",), given_up: Event | None = None
+) -> list[str]:
     """The files of an artifact that are missing or do not hold what was written, in order of name.
 
-    only: patterns of the names to look at
+    only:     patterns of the names to look at
+    given_up: set when nobody waits for the answer any more
     """
     bad = []
     for name, entry in sorted(manifest.files.items()):
+        if given_up and given_up.is_set():
+            break
         if not any(fnmatchcase(name, pattern) for pattern in only):
             continue
         path = folder / name
@@ -179,9 +185,9 @@ def read_verified(folder: Path, kind: Kind, *, only: Sequence[str] = ("*",)) -> 
     return manifest
 
 
-def verify(folder: Path, manifest: Manifest, *, only: Sequence[str] = ("*",)) -> None:
-    """What :func:`read_verified` does with a manifest that was read before."""
-    bad = damaged(folder, manifest, only=only)
+def verify(folder: Path, manifest: Manifest, *, only: Sequence[str] = ("*",), given_up: Event | None = None) -> None:
+    """What :func:`read_verified` does with a manifest that was read before; see :func:`damaged`."""
+    bad = damaged(folder, manifest, only=only, given_up=given_up)
     if bad:
         raise ArtifactError(
             f"{folder / bad[0]} is damaged: its SHA-256 is not the one in {FILE}",

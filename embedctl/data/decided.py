@@ -15,10 +15,11 @@ def dropped_rows(folder: Path) -> dict[str, tuple[int, ...]]:
     """For each part of the corpus its rows that must not be used."""
     table = columns.read(folder / FILE, ["verdict", "part", "row"])
     dropped = columns.numbers(np.flatnonzero(columns.codes_of(table.column("verdict"), ["drop"]) == 0))
-    rows: dict[str, list[int]] = {}
-    for part, row in zip(*(table.column(name).take(dropped).to_pylist() for name in ("part", "row")), strict=True):
-        rows.setdefault(part, []).append(row)
-    return {part: tuple(found) for part, found in rows.items()}
+    parts = table.column("part").take(dropped)
+    rows = columns.values_of(table.column("row").take(dropped))
+    names = parts.unique().to_pylist()
+    codes = columns.codes_of(parts, names)
+    return {name: tuple(rows[codes == code].tolist()) for code, name in enumerate(names)}
 
 
 def mended_file(folder: Path, part: str) -> Path | None:

@@ -22,7 +22,6 @@ CHECKS = ("held_text_in_training", "duplicate", "near_duplicate")
 _HELD, _SAME, _NEAR = range(3)
 # Signatures with an equal band are compared: 16 bands of 4 find a similarity of 0.8 in 9,998 of 10,000 pairs.
 _BANDS = 16
-_TOGETHER = 4
 _BLOCK_ROWS = 2**12
 # So many held records of one band a training record is compared with.
 _HELD_COMPARED = 8
@@ -199,10 +198,11 @@ def _of_each_band(
 ) -> Iterator[Found]:
     """What ``look`` makes of each band in turn, of (N,) numbers that are equal for signatures with an equal band."""
     columns = signatures.view(np.uint64).reshape(len(signatures), _BANDS, PERMUTATIONS // _BANDS // 2)
+    # Memory comes in lines of four bands.
+    together = max(1, min(4, _BANDS // cores()))
 
     def look_at(first: int) -> list[Found]:
-        # Memory comes in lines of four bands.
-        several = columns[:, first : first + _TOGETHER]
+        several = columns[:, first : first + together]
         keys = np.empty((several.shape[1], len(signatures)), np.uint64)
         for at in range(0, len(signatures), _BLOCK_ROWS):
             block = slice(at, at + _BLOCK_ROWS)
@@ -210,7 +210,7 @@ def _of_each_band(
         return [look(band) for band in keys]
 
     with ThreadPoolExecutor(cores()) as threads:
-        for found in threads.map(look_at, range(0, _BANDS, _TOGETHER)):
+        for found in threads.map(look_at, range(0, _BANDS, together)):
             yield from found
 
 

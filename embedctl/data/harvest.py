@@ -162,7 +162,16 @@ class Harvest:
     def _write(self, name: str, table: pa.Table) -> str:
         path = self.folder.path / f"{name}.parquet"
         path.unlink(missing_ok=True)  # it may be another name of a file of the older corpus
-        pq.write_table(table, path, compression="zstd", row_group_size=GROUP_ROWS)
+        # Of texts and ids hardly one is there twice, and nobody asks for the least of them.
+        repeated = ["source"]
+        pq.write_table(
+            table,
+            path,
+            compression="zstd",
+            row_group_size=GROUP_ROWS,
+            use_dictionary=repeated,
+            write_statistics=repeated,
+        )
         entry = growing.entry_of(path)
         facts = _counts(table).model_dump()
         self.folder.commit(Shard(name=name, key=entry.sha256, files={path.name: entry}, facts=facts))

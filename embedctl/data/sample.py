@@ -11,7 +11,7 @@ from embedctl.data import columns
 from embedctl.data.checks import languages
 
 _RECORDS = 2000
-_PARTS = 16
+_GROUPS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +24,29 @@ class Sample:
 
 
 def sample_of(parts: Sequence[Path]) -> Sample:
-    """Records from the beginnings of up to ``_PARTS`` parts of a corpus, evenly spread."""
-    if not parts:
-        return Sample()
-    chosen = [parts[n] for n in sorted({int(n) for n in np.linspace(0, len(parts) - 1, _PARTS)})]
+    """Records of a few groups of rows from all over a corpus, evenly spread in each."""
+    groups = _groups(parts)
     texts: list[str] = []
     queries: list[str | None] = []
-    for part in chosen:
-        # The first group of rows of each: pages are read as a whole, and these are a part of a part.
-        file = pq.ParquetFile(part)
-        rows = file.read_row_groups([0][: file.num_row_groups], ["text", "query"], use_threads=False)
-        here = columns.numbers(np.unique(np.linspace(0, len(rows) - 1, _RECORDS // len(chosen), dtype=np.int64)))
+    for file, group in groups:
+        rows = file.read_row_group(group, ["text", "query"], use_threads=False)
+        here = columns.numbers(np.unique(np.linspace(0, len(rows) - 1, _RECORDS // len(groups), dtype=np.int64)))
         texts += rows.column("text").take(here).to_pylist()
         queries += rows.column("query").take(here).to_pylist()
     return Sample(texts, queries, languages.mix(texts))
+
+
+def _groups(parts: Sequence[Path]) -> list[tuple[pq.ParquetFile, int]]:
+    """Of many parts one group of rows each, of every part another than of the one before; of few parts several each.
+
+    What is read is read as a whole, and a group is a tenth of a part.
+    """
+    chosen = sorted({int(n) for n in np.linspace(0, len(parts) - 1, _GROUPS)}) if parts else []
+    each = -(-_GROUPS // max(len(chosen), 1))
+    found = []
+    for number, part in enumerate(chosen):
+        file = pq.ParquetFile(parts[part])
+        if file.metadata.num_rows:
+            places = (np.arange(each) + (number + 0.5) / len(chosen)) / each
+            found += [(file, int(group)) for group in np.unique((places * file.num_row_groups).astype(np.int64))]
+    return found

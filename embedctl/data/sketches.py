@@ -146,13 +146,16 @@ def _signatures(plain: _Plain) -> npt.NDArray[np.uint32]:
     signatures = np.zeros((len(ends), PERMUTATIONS), np.uint32)
     library = native()
     if library is not None:
-        places = [compiled.place(values) for values in (_FACTORS, _ADDENDS, signatures)]
-        library.embedctl_minima(compiled.place(hashes), compiled.place(ends), len(ends), *places)
+        drawn = [compiled.place(values) for values in (_FACTORS, _ADDENDS)]
+        library.embedctl_minima(
+            compiled.place(hashes), compiled.place(ends), len(ends), *drawn, compiled.place(signatures)
+        )
     elif len(hashes):
         starts = np.concatenate([np.zeros(1, np.uint64), ends[:-1]])
         rows = np.flatnonzero(ends > starts)
-        made = hashes.astype(np.uint32)[:, None] * _FACTORS + _ADDENDS
-        signatures[rows] = np.minimum.reduceat(made, starts[rows].astype(np.int64))
+        numbers, places = hashes.astype(np.uint32), starts[rows].astype(np.int64)
+        for n, (factor, addend) in enumerate(zip(_FACTORS, _ADDENDS, strict=True)):
+            signatures[rows, n] = np.minimum.reduceat(numbers * factor + addend, places)
     return signatures
 
 
@@ -197,7 +200,8 @@ def _hashes(plain: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> npt.
 def native() -> ctypes.CDLL | None:
     """What sketches.c does, where it was built."""
     library = compiled.load("embedctl.data._sketches")
-    if library is None or sys.byteorder != "little":
+    # One of an older checkout lacks what was added since.
+    if library is None or sys.byteorder != "little" or not hasattr(library, "embedctl_minima"):
         return None
     place, number = ctypes.c_void_p, ctypes.c_int64
     library.embedctl_foreign.argtypes = (ctypes.c_char_p, number, place)

@@ -10,6 +10,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
+from threading import Event
 from typing import Any, get_args
 
 import numpy as np
@@ -72,6 +73,7 @@ def validate(
     with lock(layout.lock(layout.validation)):
         found = up_to_date(layout.validation, "validation", identity)
         if found:
+            manifest.verify(layout.corpus, corpus)
             growing.tidy(layout.validation)
             return found
         with growing_folder(layout.validation, identity) as folder:
@@ -171,9 +173,10 @@ def _judge(
     total = corpus.number("records")
     held = {name: _held(folder.path, shard, held_percent) for name, shard in ready.items()}
     watch(Tick(sum(map(len, held.values())), total, "records"))
+    given_up = Event()
     # Every byte is checked, and a sample is made, which takes long for its size, while processes start, and work.
     with ThreadPoolExecutor(1) as thread, Crew(min(cores(), len(due)), JUDGING) as crew:
-        verified = thread.submit(manifest.verify, layout.corpus, corpus)
+        verified = thread.submit(manifest.verify, layout.corpus, corpus, given_up=given_up)
         sample = thread.submit(sample_of, parts)
         try:
             for _, made in crew.spread(judging.judge, due):
@@ -181,9 +184,13 @@ def _judge(
                 ready[made.name] = folder.commit(made)
                 held[made.name] = _held(folder.path, made, held_percent)
                 watch(Tick(sum(map(len, held.values())), total, "records"))
-        finally:
-            # Whatever else went wrong with a damaged corpus.
             verified.result()
+        except BaseException as fault:
+            sample.cancel()
+            if isinstance(fault, Exception):
+                verified.result()  # whatever else goes wrong with a damaged corpus
+            given_up.set()
+            raise
     together = np.concatenate([held[name] for name in sorted(held)]) if held else np.zeros(0, dtype=bool)
     return [ready[name] for name in sorted(ready)], together, sample.result()
 
@@ -215,15 +222,16 @@ def _copies(
     queries = np.zeros(size, np.uint64)
 
     paths = [folder / f"sketches-{shard.name}.npy" for shard in shards]
-    parts = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+    # A map holds its file open, so there is never more than one for each thread.
+    *begins, at = accumulate((len(np.load(path, mmap_mode="r")) for path in paths), initial=0)
 
-    def take(part: npt.NDArray[np.void], at: int) -> None:
-        here = slice(at, at + len(part))
-        sketches.words[here], sketches.signatures[here], queries[here] = part["words"], part["signature"], part["query"]
+    def take(path: Path, at: int) -> None:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        here = slice(at, at + len(rows))
+        sketches.words[here], sketches.signatures[here], queries[here] = rows["words"], rows["signature"], rows["query"]
 
-    *begins, at = accumulate(map(len, parts), initial=0)
     with ThreadPoolExecutor(cores()) as threads:
-        list(threads.map(take, parts, begins))
+        list(threads.map(take, paths, begins))
     # These are held texts that are no records. As queries they are not to be trained on either.
     asked = sketch(evaluated)
     sketches.words[at:], sketches.signatures[at:], queries[at:] = asked.words, asked.signatures, asked.words

@@ -3,7 +3,6 @@
 N records of one part, C copies among them.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -59,25 +58,24 @@ def write(
     ids: of all records, see :func:`ids_of`, and names of what else they may be copies of
     The rows of ``copies`` are counted through all parts.
     """
-
-    def decide() -> Iterator[tuple[pa.Table, pa.RecordBatch]]:
-        before = 0
-        for shard in shards:
-            findings = columns.read(findings_of(folder, shard))
-            here = copies.among(before, before + len(findings))
-            yield findings, _of_part(actions, shard.name, findings, here, ids)
-            before += len(findings)
-
+    before = 0
+    pending: Future[None] | None = None
     with (
         pq.ParquetWriter(folder / decided.FILE, _SCHEMA, compression="zstd") as writer,
         ThreadPoolExecutor(1) as thread,
     ):
-        written: list[Future[None]] = []
-        for findings, batch in decide():
-            written.append(thread.submit(writer.write_table, pa.Table.from_batches([batch])))
+        for shard in shards:
+            findings = columns.read(findings_of(folder, shard))
+            here = copies.among(before, before + len(findings))
+            batch = _of_part(actions, shard.name, findings, here, ids)
+            before += len(findings)
             totals.add(findings, batch)
-        for one in written:
-            one.result()
+            # One part is written while the next is decided.
+            if pending:
+                pending.result()
+            pending = thread.submit(writer.write_table, pa.Table.from_batches([batch]))
+        if pending:
+            pending.result()
 
 
 def _of_part(actions: ActionSettings, part: str, findings: pa.Table, copies: Copies, ids: pa.Array) -> pa.RecordBatch:

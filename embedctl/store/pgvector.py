@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from embedctl.errors import ArtifactError, ConfigError
 from embedctl.settings import StoreSettings
 from embedctl.store import copies
-from embedctl.store.postgres import Postgres, need_pgvector
+from embedctl.store.postgres import Postgres, condition_of, need_pgvector, quoted
 from embedctl.store.protocol import Hit, Limits, Vector, Where
 
 # Rows stay in one piece, up to a page: fetching each vector from elsewhere makes writing and scanning slower.
@@ -63,7 +63,7 @@ _LINKS = 24
 _EF_CONSTRUCTION = 200
 _EF_SEARCH = 400
 _MOST_EF_SEARCH = 1000  # pgvector's own limit
-# Copies of one vector, if there are hundreds, are linked to nothing else: a search that meets them finds only them.
+# Copies of one vector, if there are hundreds, are linked to nothing else: a search that meets them finds little else.
 _MORE, _COPIES = 20, 10
 _IDS_PER_PAGE = 10_000
 
@@ -180,7 +180,7 @@ class PgvectorStore:
         if not least or self.count() < least:
             return
         with self._database.transaction() as cursor:
-            have = {name for (name,) in cursor.execute(_INDEXED, [self._name(cursor)])}
+            have = self._indexed(cursor)
             if "embedding" not in have and (self._dim or 0) <= _INDEXED_DIMS[self._column]:
                 # Building in less memory than the graph takes is many times slower.
                 self._run(
@@ -197,7 +197,7 @@ class PgvectorStore:
         if self.dim is None:
             return []
         asked = json.dumps(vector.tolist())
-        condition, values = _condition(model, where)
+        condition, values = condition_of(model, where)
         head: LiteralString = "SELECT id, 1 - (embedding <=> %s::{column}) AS score, metadata FROM {table} WHERE "
         with self._database.transaction() as cursor:
             ef = min(_MOST_EF_SEARCH, max(_EF_SEARCH, 2 * k))
@@ -207,7 +207,7 @@ class PgvectorStore:
             if not where or self._many(cursor, condition, values):
                 nearest: LiteralString = " ORDER BY embedding <=> %s::{column} LIMIT %s"
                 found = self._run(cursor, head + condition + nearest, [asked, *values, asked, k + _MORE]).fetchall()
-            if len(found) < k or max(Counter(score for _, score, _ in found).values()) > _COPIES:
+            if len(found) < k or self._in_dead_end(cursor, [score for _, score, _ in found]):
                 # No index is made for this order: every row that is let through is compared.
                 found = self._run(
                     cursor, head + condition + " ORDER BY score DESC LIMIT %s", [asked, *values, k]
@@ -223,14 +223,19 @@ class PgvectorStore:
                 f"table {self._settings.collection!r} has no words to look through",
                 hint="`embedctl embed upsert` with store.full_text = true adds them",
             )
-        condition, values = _condition(model, where)
+        condition, values = condition_of(model, where)
         with self._database.transaction() as cursor:
             lexemes = cursor.execute("SELECT lexeme FROM unnest(to_tsvector('english', %s))", [text]).fetchall()
-            any_of = " | ".join(_quoted(lexeme) for (lexeme,) in lexemes)
+            any_of = " | ".join(quoted(lexeme) for (lexeme,) in lexemes)
             found = self._run(
                 cursor, _KEYWORD + condition + " ORDER BY score DESC, id LIMIT %s", [any_of, any_of, *values, k]
             ).fetchall()
         return [Hit(id_, float(score), metadata) for id_, score, metadata in found]
+
+    def _in_dead_end(self, cursor: Any, scores: list[float]) -> bool:
+        """Whether more than a third of what an index has found are copies of one vector, and more than a node holds."""
+        copies = max(Counter(scores).values())
+        return copies > max(_COPIES, len(scores) // 3) and "embedding" in self._indexed(cursor)
 
     def _many(self, cursor: Any, condition: LiteralString, values: list[Any]) -> bool:
         """Whether a filter lets through more rows than are compared one by one."""
@@ -238,6 +243,9 @@ class PgvectorStore:
             "SELECT count(*) FROM (SELECT 1 FROM {table} WHERE " + condition + " LIMIT %s) AS let_through"
         )
         return int(self._run(cursor, query, [*values, _EXACT_ROWS + 1]).fetchone()[0]) > _EXACT_ROWS
+
+    def _indexed(self, cursor: Any) -> set[str]:
+        return {name for (name,) in cursor.execute(_INDEXED, [self._name(cursor)])}
 
     def _look(self, cursor: Any) -> None:
         """Note what is there under the name, if anything."""
@@ -280,21 +288,3 @@ class PgvectorStore:
             links=Literal(_LINKS),
             effort=Literal(_EF_CONSTRUCTION),
         )
-
-
-def _condition(model: str, where: Where) -> tuple[LiteralString, list[Any]]:
-    """SQL with a mark for each value, and the values. Containment is what the GIN index answers."""
-    from psycopg.types.json import Jsonb
-
-    parts: list[LiteralString] = ["model = %s"]
-    values: list[Any] = [model]
-    for key, allowed in where.items():
-        either = [form for value in allowed for form in ({key: value}, {key: [value]})]
-        parts.append("(" + " OR ".join(["metadata @> %s"] * len(either)) + ")")
-        values += [Jsonb(form) for form in either]
-    return " AND ".join(parts), values
-
-
-def _quoted(lexeme: str) -> str:
-    """A word of a tsquery, which is a value and no SQL."""
-    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"

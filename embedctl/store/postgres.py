@@ -3,13 +3,13 @@
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import quote
 
 from pydantic import SecretStr
 
 from embedctl.errors import AuthError, ConfigError, EmbedctlError, NotFoundError, RemoteError, StorageError
-from embedctl.store.protocol import Busy, Refused
+from embedctl.store.protocol import Busy, Refused, Where
 
 _CONNECT_SECONDS = 10
 _KEY = "DATABASE_URL"
@@ -178,3 +178,24 @@ def need_pgvector(cursor: Any) -> None:
                 "pgvector is not set up in this database, and this user may not do it",
                 hint="as a superuser, in the same database: CREATE EXTENSION vector",
             ) from None
+
+
+def condition_of(model: str, where: Where) -> tuple[LiteralString, list[Any]]:
+    """SQL that lets through what ``where`` wants of the rows of ``model``, with a mark for each value; and the values.
+
+    Containment is what the GIN index answers.
+    """
+    from psycopg.types.json import Jsonb
+
+    parts: list[LiteralString] = ["model = %s"]
+    values: list[Any] = [model]
+    for key, allowed in where.items():
+        either = [form for value in allowed for form in ({key: value}, {key: [value]})]
+        parts.append("(" + " OR ".join(["metadata @> %s"] * len(either)) + ")")
+        values += [Jsonb(form) for form in either]
+    return " AND ".join(parts), values
+
+
+def quoted(lexeme: str) -> str:
+    """A word of a tsquery, which is a value and no SQL."""
+    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -102,13 +102,14 @@ class Gigatoken:
             texts = [lowered(text, self._normalizer) for text in texts]
             blob = in_one(texts)
         found = self._encode(blob.replace(SEPARATOR, _BETWEEN["content"].encode()))
-        ends = np.flatnonzero(found == self._between)
+        between = found == self._between
+        ends = np.flatnonzero(between)
         if len(ends) != len(texts):
             # Some text holds what is put between texts.
             return joined([self._encode_alone()(text) for text in texts])
         offsets = np.zeros(len(texts) + 1, np.int64)
         offsets[1:] = ends - np.arange(len(ends))
-        return Flat(found[found != self._between], offsets)
+        return Flat(found[~between], offsets)
 
 
 def _taken_apart(tokenizer: Tokenizer) -> tuple[dict[str, Any], str]:

@@ -65,8 +65,8 @@ class ChunkRows:
         encoded = self.encoder.encode(Column(texts))
         cuts = self._cuts(encoded)
         begins, ends = self._spans(cuts, encoded)
-        # The bytes with which no character begins.
-        inner = np.flatnonzero((encoded.data & 0xC0) == 0x80)
+        # The bytes with which no character begins, 0x80 to 0xBF.
+        inner = np.flatnonzero(encoded.data.view(np.int8) < -64)
         starts, stops = _in_characters(encoded, cuts, inner, begins, ends)
         heads = self._heads(cuts, encoded, begins, ends)
         input_ids, lengths = self._framed(encoded, cuts, self.frame, heads)

@@ -13,6 +13,7 @@ from embedctl.data.checks import (
     personal,
     repetition,
     secrets,
+    sql,
 )
 from embedctl.data.checks.context import Context
 from embedctl.data.checks.kinds import EMPTY, SECRET, TOO_LONG, TOO_SHORT, Match
@@ -78,6 +79,8 @@ def _limited(matches: Iterator[Match]) -> Iterator[Match]:
 
 def _closer(text: str, kinds: set[str]) -> Iterator[Match]:
     context = Context(text)
+    if "sql signs" in kinds and not sql.has_signs(text):
+        kinds = kinds - {"sql signs"}
     for kind, look in _LOOKS.items():
         if kind in kinds:
             yield from look(text)

@@ -103,7 +103,7 @@ _SIGNS_SET = compiled_set([pattern for _, pattern in _SIGNS])
 
 # What makes a text worth weighing: every sign begins with one of these.
 SCREEN = "|".join(_STRONG)
-SIGNS_SCREEN = "|".join((
+_OTHER_SIGNS = "|".join((
     r"=|<>|!=|^\s{0,4}[,;]\s{0,4}@|\blike\s{0,4}['\"(]|['\"]\s{0,4}[<>]|@@|\bselect\s|\bunion\b\s{0,4}(?:all\b|select\b|/|\()"
     r"|\b(?:order|group)\s+by\s+[0-9(]|\$(?:where|gt|ne|lt|regex)\b",
     r"['\"][\s)]{0,8}(?:--|#|/\*)|['\"][\s)]{0,8}(?:or|and|xor|having|union|exec|&&"
@@ -112,11 +112,23 @@ SIGNS_SCREEN = "|".join((
     r"|sqlite_master|declare\s+@|exec\s+\w|execute\s+immediate|is_srvrolemember"
     r"|tz_offset|to_timestamp_tz|bfilename)",
     r"(?m)^[^A-Za-z0-9\n]{0,30}['\"][^A-Za-z0-9\n]{0,30}$",
-    # How such a line begins is not asked: until its end the automaton would be in other states than without it.
-    r"(?m)(?:[\w\s'\")](?:--|#|/\*|\(|;)|\btrue|\bnull)\s{0,4}$",
     r"0x[0-9a-f]{8}|\*\)\(\w|\bthis\.\w+\.match|\bcopy\s+\w+\s+from\s+'|\b(?:drop|truncate)\s+(?:table"
     r"|database)\b|(?:\|\||\+)\s{0,2}['\"]",
 ))  # fmt: skip
+_ENDING = r"(?:--|#|/\*|\btrue|\bnull|\(|;)\s{0,4}$"
+_LINE = (
+    r"^\s{0,8}(?:or|and|having|where|limit|union|procedure|copy\s+\w+\s+from|drop|truncate|alter|delete"
+    r"|insert|update|create|shutdown|;|\|\||&&|,|\+)\b?[\s'\"(][^\n]*"
+)
+# How a line begins that ends like this is asked afterwards: until its end the automaton of the screen would be in other
+# states than without it.
+SIGNS_SCREEN = f"{_OTHER_SIGNS}|(?m){_ENDING}"
+_SIGNS_THERE = compiled(f"(?m){_OTHER_SIGNS}|{_LINE}{_ENDING}")
+
+
+def has_signs(text: str) -> bool:
+    """Whether a text in which the screen saw signs is worth weighing."""
+    return bool(_SIGNS_THERE.search(subject(text)))
 
 
 def weigh(text: str) -> int:
