@@ -17,9 +17,10 @@ def dropped_rows(folder: Path) -> dict[str, tuple[int, ...]]:
     dropped = columns.numbers(np.flatnonzero(columns.codes_of(table.column("verdict"), ["drop"]) == 0))
     parts = table.column("part").take(dropped)
     rows = columns.values_of(table.column("row").take(dropped))
+    # The rows of a part stand together, in the order of the parts.
     names = parts.unique().to_pylist()
-    codes = columns.codes_of(parts, names)
-    return {name: tuple(rows[codes == code].tolist()) for code, name in enumerate(names)}
+    ends = np.flatnonzero(np.diff(columns.codes_of(parts, names))) + 1
+    return {name: tuple(found.tolist()) for name, found in zip(names, np.split(rows, ends), strict=False)}
 
 
 def mended_file(folder: Path, part: str) -> Path | None:

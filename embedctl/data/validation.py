@@ -185,14 +185,15 @@ def _judge(
                 held[made.name] = _held(folder.path, made, held_percent)
                 watch(Tick(sum(map(len, held.values())), total, "records"))
             verified.result()
-        except BaseException as fault:
-            sample.cancel()
-            if isinstance(fault, Exception):
-                verified.result()  # whatever else goes wrong with a damaged corpus
-            given_up.set()
+            drawn = sample.result()
+        except Exception:
+            verified.result()  # whatever else goes wrong with a damaged corpus
             raise
+        finally:
+            given_up.set()
+            sample.cancel()
     together = np.concatenate([held[name] for name in sorted(held)]) if held else np.zeros(0, dtype=bool)
-    return [ready[name] for name in sorted(ready)], together, sample.result()
+    return [ready[name] for name in sorted(ready)], together, drawn
 
 
 def _within_parts(settings: ValidationSettings) -> dict[str, JsonValue]:
@@ -220,7 +221,6 @@ def _copies(
     size = len(held) + len(evaluated)
     sketches = Sketches(np.zeros(size, np.uint64), np.zeros((size, PERMUTATIONS), np.uint32))
     queries = np.zeros(size, np.uint64)
-
     paths = [folder / f"sketches-{shard.name}.npy" for shard in shards]
     # A map holds its file open, so there is never more than one for each thread.
     *begins, at = accumulate((len(np.load(path, mmap_mode="r")) for path in paths), initial=0)

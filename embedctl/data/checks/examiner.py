@@ -79,6 +79,7 @@ def _limited(matches: Iterator[Match]) -> Iterator[Match]:
 
 def _closer(text: str, kinds: set[str]) -> Iterator[Match]:
     context = Context(text)
+    # Of these signs the screen sees only how a line ends.
     if "sql signs" in kinds and not sql.has_signs(text):
         kinds = kinds - {"sql signs"}
     for kind, look in _LOOKS.items():
