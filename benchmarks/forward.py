@@ -18,7 +18,7 @@ SIZES = {"MiniLM, 6 layers of 384": (6, 384, 12), "base, 12 layers of 768": (12,
 
 
 def main() -> None:
-    print(f"{'':>24} {'tokens':>6} {'products':>9} {'tiles':>7}")
+    print(f"{'':>24} {'tokens':>6} {'products':>9} {'blocks':>7}")
     for name, (layers, dim, heads) in SIZES.items():
         shape = Shape(
             vocabulary=1000,
@@ -40,11 +40,11 @@ def main() -> None:
 
 def both_sides(encoder: Encoder) -> list[Encoder]:
     if not tiled.can_take(encoder, torch.bfloat16):
-        raise SystemExit("error: blocks in C were not built here, or the processor has no tiles (AMX)")
-    tiles, can_take = packed(encoder, torch.bfloat16), tiled.can_take
+        raise SystemExit("error: blocks in C were not built here, or the processor has no AVX-512 BF16")
+    blocks, can_take = packed(encoder, torch.bfloat16), tiled.can_take
     try:
         tiled.can_take = lambda *_: False
-        return [packed(encoder, torch.bfloat16), tiles]
+        return [packed(encoder, torch.bfloat16), blocks]
     finally:
         tiled.can_take = can_take
 

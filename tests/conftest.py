@@ -49,6 +49,17 @@ TINY = (
 )
 
 
+@pytest.fixture(params=["lanes", "tiles"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test with the processor's vector registers alone, and again with its tiles if it has some."""
+    from embedctl.model import native
+
+    if request.param == "tiles" and not native.has_tiles():
+        pytest.skip("the processor has no tiles (AMX)")
+    if request.param == "lanes":
+        monkeypatch.setattr(native, "has_tiles", lambda: False)
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a command left: its exit code and what it wrote."""

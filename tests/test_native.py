@@ -13,19 +13,13 @@ CPU = torch.device("cpu")
 # About sixteen and thirty-two, which the processor takes at a time, and about the windows.
 LENGTHS = [1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 33, 64, 65, 100, 129, 255, 513]
 
-pytestmark = pytest.mark.skipif(
-    not native.can_attend(torch.zeros(1, 96, dtype=torch.bfloat16), heads=1),
-    reason="no C compiler when embedctl was installed, or no AVX-512 BF16",
-)
-
-
-@pytest.fixture(autouse=True, params=["lanes", "tiles"])
-def _products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test with the processor's vector registers alone, and with its tiles if it has some."""
-    if request.param == "tiles" and not native.has_tiles():
-        pytest.skip("the processor has no tiles (AMX)")
-    if request.param == "lanes":
-        monkeypatch.setattr(native, "has_tiles", lambda: False)
+pytestmark = [
+    pytest.mark.skipif(
+        not native.can_attend(torch.zeros(1, 96, dtype=torch.bfloat16), heads=1),
+        reason="no C compiler when embedctl was installed, or no AVX-512 BF16",
+    ),
+    pytest.mark.usefixtures("products"),
+]
 
 
 def batch_of(lengths: list[int]) -> FlatBatch:

@@ -1,4 +1,4 @@
-"""Whole blocks in C, by tiles, against the same with torch in float32 and with a library's products in bfloat16."""
+"""Whole blocks in C against the same with torch in float32 and with a library's products in bfloat16."""
 
 import pytest
 import torch
@@ -9,7 +9,10 @@ from embedctl.model.encoder import Encoder, initialise
 from embedctl.model.packed import packed
 from embedctl.model.shape import Shape
 
-pytestmark = pytest.mark.skipif(not native.has_tiles(), reason="the processor has no tiles, or no C compiler was there")
+pytestmark = [
+    pytest.mark.skipif(not native.available(), reason="the processor has no AVX-512 BF16, or no C compiler was there"),
+    pytest.mark.usefixtures("products"),
+]
 
 CPU = torch.device("cpu")
 

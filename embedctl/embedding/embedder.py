@@ -9,7 +9,7 @@ from embedctl.embedding.vectors import Keeping, Packed
 from embedctl.errors import ConfigError
 from embedctl.model.budget import Budget
 from embedctl.model.encoding import encode
-from embedctl.model.packed import ARITHMETIC, packed
+from embedctl.model.packed import arithmetic_of, packed
 from embedctl.model.precision import pick_dtype
 from embedctl.progress import Watch, unwatched
 from embedctl.settings import ComputeSettings, EmbeddingSettings
@@ -31,7 +31,7 @@ class Embedder:
         self._dtype = pick_dtype(compute.precision, self.device)
         self._encoder = packed(model.encoder, self._dtype)
         self.budget = Budget(self.device, settings.batch_tokens or None)
-        arithmetic = f"{self._dtype} {ARITHMETIC}{' by tiles' if self._encoder.whole is not None else ''}"
+        arithmetic = arithmetic_of(self._encoder, self._dtype)
         said = f"{model.model_id} {arithmetic} {self.keeping.dim} {self.keeping.dtype}"
         self.identity = hashlib.sha256(said.encode()).digest()
 

@@ -19,6 +19,8 @@ typedef uint16_t bf16;
 #define FAST __attribute__((target(TARGET)))
 #define INLINE FAST static inline __attribute__((always_inline))
 #define LANES 16
+#define SIDE 32 /* of a square of sums: four tiles, or two registers a row */
+#define LINE 64 /* bytes of a register, and of a row of a tile */
 
 /* Room for so many 32-bit numbers, at an address that suits the registers; the whole is to be freed. */
 INLINE int32_t *aligned(size_t count, void **whole) {

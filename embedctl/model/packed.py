@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from embedctl.model import tiled
+from embedctl.model import native, tiled
 
 if TYPE_CHECKING:
     from embedctl.model.encoder import Encoder
 
 # Vectors of another number are not mixed with those of this one: some bits of theirs are others.
-ARITHMETIC = 2
+ARITHMETIC = 3
+
+
+def arithmetic_of(encoder: "Encoder", dtype: torch.dtype) -> str:
+    """What a vector's bits depend on, apart from the weights and the text."""
+    by = "" if encoder.whole is None else " by tiles" if native.has_tiles() else " by lanes"
+    return f"{dtype} {ARITHMETIC}{by}"
 
 
 class PackedLinear(nn.Module):

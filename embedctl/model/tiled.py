@@ -1,4 +1,4 @@
-"""The BERT layout for inference, in C, where the processor multiplies tiles (AMX).
+"""The BERT layout for inference, in C, where the processor multiplies bfloat16: in tiles (AMX), or AVX-512's registers.
 
 Between two attentions some hundred tokens at a time go through everything else, in the core's cache; with a library's
 products each layer's result goes through memory.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Layer(ctypes.Structure):
-    """As in block_tiles.c."""
+    """As in block.h."""
 
     _fields_ = (
         ("weights", ctypes.c_void_p),
@@ -32,7 +32,7 @@ class _Layer(ctypes.Structure):
 
 
 class _Block(ctypes.Structure):
-    """As in block_tiles.c."""
+    """As in block.h."""
 
     _fields_ = (
         ("project", _Layer),
@@ -50,7 +50,7 @@ class _Block(ctypes.Structure):
 
 
 class _Tokens(ctypes.Structure):
-    """As in block_tiles.c."""
+    """As in block.h."""
 
     _fields_ = (
         ("ids", ctypes.c_void_p),
@@ -70,7 +70,7 @@ def can_take(encoder: "Encoder", dtype: torch.dtype) -> bool:
     shape = encoder.shape
     sizes = (shape.dim, shape.dim // shape.heads, shape.intermediate_dim)
     fits = shape.layout == "bert" and shape.layers > 0 and not any(size % 32 for size in sizes)
-    return fits and dtype == torch.bfloat16 and native.has_tiles()
+    return fits and dtype == torch.bfloat16 and native.available()
 
 
 class TiledEncoder(nn.Module):
@@ -99,6 +99,7 @@ class TiledEncoder(nn.Module):
         if batch.longest > self._most or not 0 <= int(batch.ids_T.min()) <= int(batch.ids_T.max()) < self._vocabulary:
             raise IndexError("a token id or a text's length is beyond the model's embeddings")
         library, threads, count = _library(), torch.get_num_threads(), len(batch.ids_T)
+        take = library.embedctl_bert_by_tiles if native.has_tiles() else library.embedctl_bert_by_lanes
         whole_tiles = -(-count // 32) * 32
         room = 2 * threads * library.embedctl_bert_room(ctypes.c_int64(self._width))
         parts = [whole_tiles * self._width, count * self._width, 3 * count * self._width, room]
@@ -112,7 +113,7 @@ class TiledEncoder(nn.Module):
         for number, step in enumerate(self._steps):
             if number:
                 native.attend_heads(qkv_NTd, batch, out=mixed_HTd)
-            library.embedctl_bert_by_tiles(ctypes.byref(tokens), ctypes.byref(step))
+            take(ctypes.byref(tokens), ctypes.byref(step))
         return out_TD
 
     def _rooms(self, sizes: list[int]) -> Sequence[Tensor]:

@@ -12,9 +12,6 @@
 
 #ifdef HAS_TILES
 
-#define SIDE 32    /* of a square of four tiles */
-#define LINE 64    /* bytes of a row of a tile */
-
 /* One side of a product: where it begins, and bytes from a row to the next, to the other tile, and to the next step. */
 typedef struct {
     const void *at;
