@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.abc import MetaPathFinder
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures import Future, ProcessPoolExecutor
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -59,11 +59,12 @@ class Crew:
         self._started = False
         self._pool: ProcessPoolExecutor | None = None
         self._opening: threading.Thread | None = None
+        self._warm: list[Future[Any]] = []
 
     def start(self, warm: Callable[[], object] | None = None) -> None:
         """Let the processes start while the caller has other things to do; :meth:`spread` does it else.
 
-        warm: what they do first, once for each of them, which saves time later and may fail; one may take two of these
+        warm: what they do first, once for each of them, which saves time later and may fail; one may do it twice
         """
         if self._started or self.size <= 1:
             return
@@ -78,8 +79,16 @@ class Crew:
     def _warmed(self, warm: Callable[[], object]) -> None:
         with suppress(Exception):  # what is wrong is said where the work is done
             pool = self._open()
-            for _ in range(self.size):
-                pool.submit(warm)
+            self._warm = [pool.submit(warm) for _ in range(self.size)]
+
+    def warmed(self) -> Any:
+        """Wait for what the first of them made of ``warm``; ``None`` if that failed, or nobody was to do it."""
+        from concurrent.futures import FIRST_COMPLETED, wait
+
+        self._opened()
+        with suppress(Exception):
+            return next(iter(wait(self._warm, return_when=FIRST_COMPLETED).done)).result()
+        return None
 
     def _open(self) -> "ProcessPoolExecutor":
         """The processes. A fork waits until what it is a copy of has imported all."""

@@ -29,9 +29,21 @@ def test_a_crew_that_has_started_does_what_it_is_given_elsewhere():
     assert not multiprocessing.active_children()
 
 
+def test_what_they_do_first_is_to_be_had():
+    with Crew(2, "os") as crew:
+        crew.start(os.getpid)
+
+        assert crew.warmed() in {child.pid for child in multiprocessing.active_children()}
+        assert dict(crew.spread(abs, [-1, 2])) == {-1: 1, 2: 2}
+    with Crew(1, "os") as alone:
+        alone.start(os.getpid)
+        assert alone.warmed() is None
+
+
 def test_what_they_do_first_may_fail():
     with Crew(2, "os") as crew:
         crew.start(partial(int, "no number"))
+        assert crew.warmed() is None
         done = dict(crew.spread(abs, [-1, 2]))
 
     assert done == {-1: 1, 2: 2}

@@ -62,9 +62,9 @@ def parse(content: bytes, where: str) -> Tokenizer:
     return tokenizer
 
 
-def written(tokenizer: Tokenizer) -> bytes:
-    """The tokenizer.json of an artifact."""
-    return (tokenizer.to_str(pretty=True) + "\n").encode()
+def file_of(tokenizer: Tokenizer) -> tuple[bytes, int]:
+    """The tokenizer.json of an artifact, and the size of its vocabulary."""
+    return (tokenizer.to_str(pretty=True) + "\n").encode(), tokenizer.get_vocab_size()
 
 
 def digest_of(path: Path) -> str:

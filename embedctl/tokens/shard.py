@@ -95,12 +95,17 @@ def _mended(table: pa.Table, changes: pa.Table) -> pa.Table:
 _ready: dict[str, tuple[Tokenizer, TextEncoder]] = {}
 
 
-def warm(path: Path) -> None:
-    """Make ready what :func:`make_shard` needs for the published tokenizer at ``path``."""
+def warm(path: Path) -> tuple[bytes, int]:
+    """Make ready what :func:`make_shard` needs for the published tokenizer at ``path``.
+
+    Its ``tokenizer.json`` for the artifact, and how many tokens it has.
+    """
     engines.quiet_threads()
     loaded = published.load(path)
-    encoder = _tools(hashlib.sha256(published.written(loaded)).hexdigest(), lambda: loaded)[1]
+    written, size = published.file_of(loaded)
+    encoder = _tools(hashlib.sha256(written).hexdigest(), lambda: loaded)[1]
     encoder.encode(["Whatever is made when it is needed first."])
+    return written, size
 
 
 def _tools(sha256: str, load: Callable[[], Tokenizer]) -> tuple[Tokenizer, TextEncoder]:

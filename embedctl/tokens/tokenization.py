@@ -79,7 +79,7 @@ def _tokenize(
             return found
         with growing_folder(layout.tokens, identity) as folder:
             job = _Job(settings, layout, held_percent, corpus, judged, folder, recipe)
-            job.tokenizer(new=new_vocabulary, watch=watch)
+            job.tokenizer(crew, new=new_vocabulary, watch=watch)
             began = time.monotonic()
             made_now = job.shards(crew, watch)
             seconds = time.monotonic() - began
@@ -125,7 +125,7 @@ class _Job:
         self.parts = parts_of(layout.corpus)
         self.dropped = decided.dropped_rows(layout.validation)
 
-    def tokenizer(self, *, new: bool, watch: Watch) -> None:
+    def tokenizer(self, crew: Crew, *, new: bool, watch: Watch) -> None:
         """Put ``tokenizer.json`` into the folder: the given one, the one that was learnt before, or a new one."""
         path = self.folder.path / shards.TOKENIZER
         key = growing.key_of(
@@ -135,15 +135,15 @@ class _Job:
             return
         kept = None if new or self.settings.tokenizer else self._still_good()
         if self.settings.tokenizer is not None:
-            used = published.load(self.settings.tokenizer)
+            written, size = crew.warmed() or published.file_of(published.load(self.settings.tokenizer))
         elif kept is not None:
-            used = published.parse(kept, str(self.layout.tokens / shards.TOKENIZER))
+            written, size = kept, published.parse(kept, str(self.layout.tokens / shards.TOKENIZER)).get_vocab_size()
             _log.warning("the corpus has grown; its vocabulary stays (embedctl data tokenize --new-vocabulary)")
         else:
-            used = tokenizer.train(lambda: self._training_texts(watch), self.settings)
-        write_file(path, kept or published.written(used))
+            written, size = published.file_of(tokenizer.train(lambda: self._training_texts(watch), self.settings))
+        write_file(path, written)
         files = {path.name: manifest.entry_of(path)}
-        self.folder.commit(Shard(name=_VOCABULARY, key=key, files=files, facts={"size": used.get_vocab_size()}))
+        self.folder.commit(Shard(name=_VOCABULARY, key=key, files=files, facts={"size": size}))
 
     def shards(self, crew: Crew, watch: Watch) -> list[Shard]:
         """Make every shard that is not there; those that were made."""
