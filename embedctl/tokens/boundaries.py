@@ -36,8 +36,8 @@ def _classes() -> Kinds:
     return table
 
 
-_CLASSES = _classes()
-_OF_BYTES = np.where(np.arange(256) < 0x80, _CLASSES[:256], _OTHER).astype(np.uint8)
+CLASSES = _classes()
+_OF_BYTES = np.where(np.arange(256) < 0x80, CLASSES[:256], _OTHER).astype(np.uint8)
 # The separator after each text.
 _OF_BYTES[0xFF] = _NEWLINE
 _DOUBTFUL = ((_OF_BYTES >= _STOP) & (_OF_BYTES <= _CLOSING) | (np.arange(256) >= 0x80)).tobytes()
@@ -55,7 +55,7 @@ def token_boundaries(data: Bytes, starts: Array) -> Kinds:
     have none (WordPiece).
     """
     library = native.library()
-    return _by_numpy(data, starts) if library is None else native.boundaries_of(library, data, starts, _CLASSES)
+    return _by_numpy(data, starts) if library is None else native.boundaries_of(library, data, starts, CLASSES)
 
 
 def _by_numpy(data: Bytes, starts: Array) -> Kinds:
@@ -138,7 +138,7 @@ def _mark(kinds: Kinds, begins: Array, ends: Array, kind: int) -> None:
 def _mark_wide(data: Bytes, kinds: Kinds) -> None:
     """Scripts without spaces end a sentence without one."""
     leads, codes = non_ascii(data)
-    stops = leads[_CLASSES[np.minimum(codes, 0xFFFF)] == _WIDE_STOP]
+    stops = leads[CLASSES[np.minimum(codes, 0xFFFF)] == _WIDE_STOP]
     after = _character_after(data, stops)
     closed = _classes_at(data, after) == _CLOSING
     after[closed] = _character_after(data, after[closed])
@@ -169,7 +169,7 @@ def _classes_at(data: Bytes, places: Array) -> Kinds:
     classes = _OF_BYTES[data[places]]
     beyond = np.flatnonzero((data[places] >= 0xC2) & (data[places] != 0xFF))
     if len(beyond):
-        classes[beyond] = _CLASSES[np.minimum(code_points(data, places[beyond]), 0xFFFF)]
+        classes[beyond] = CLASSES[np.minimum(code_points(data, places[beyond]), 0xFFFF)]
     return classes
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from embedctl.tokens import native
-from embedctl.tokens.boundaries import INSIDE, NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD, Array
+from embedctl.tokens.boundaries import CLASSES, INSIDE, NO_BOUNDARY, PARAGRAPH, SENTENCE, WORD, Array, token_boundaries
+from embedctl.tokens.characters import Bytes
 from embedctl.tokens.native import Kinds
 
 # Raised when the same text would be cut otherwise: until 1, the beginning of a text was looked at together with the
@@ -33,12 +34,13 @@ class Cuts:
     ends: npt.NDArray[np.bool_]
 
 
-def cut(boundaries: Kinds, offsets: Array, *, size: int, overlap: int) -> Cuts:
+def cut(data: Bytes, starts: Array, offsets: Array, *, size: int, overlap: int) -> Cuts:
     """Cover each text with chunks of at most ``size`` tokens, neighbours sharing at most ``overlap``.
 
-    boundaries: (T,) as :func:`token_boundaries` gives them
-    offsets:    (N + 1,) tokens of text n: ``offsets[n]`` to ``offsets[n + 1]``
-    overlap:    at most half of ``size``
+    data:    (B,) texts in UTF-8, each followed by a separator
+    starts:  (T,) the byte at which each token begins
+    offsets: (N + 1,) tokens of text n: ``offsets[n]`` to ``offsets[n + 1]``
+    overlap: at most half of ``size``
     A chunk ends with a paragraph if that leaves it at least half full, else with a sentence if a third, else
     between words. The next one begins with the first sentence among the last ``overlap`` tokens; if there is none
     and this one ended with a sentence, after it; else with a word.
@@ -46,9 +48,13 @@ def cut(boundaries: Kinds, offsets: Array, *, size: int, overlap: int) -> Cuts:
     """
     library = native.library()
     if library is None:
-        text, number, first, last = _one_by_one(boundaries, offsets, size=size, overlap=overlap)
-    else:
-        text, number, first, last = native.cuts_of(library, boundaries, offsets, size=size, overlap=overlap)
+        return cut_at(token_boundaries(data, starts), offsets, size=size, overlap=overlap)
+    return Cuts(*native.cuts_of(library, data, starts, CLASSES, offsets, size=size, overlap=overlap))
+
+
+def cut_at(boundaries: Kinds, offsets: Array, *, size: int, overlap: int) -> Cuts:
+    """The same in Python; ``boundaries``, (T,): as :func:`token_boundaries` gives them."""
+    text, number, first, last = _one_by_one(boundaries, offsets, size=size, overlap=overlap)
     begins = (number == 0) | (boundaries[first] > NO_BOUNDARY)
     ends = last == offsets[1:][text]
     ends[~ends] = boundaries[last[~ends]] > NO_BOUNDARY

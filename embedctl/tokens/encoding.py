@@ -43,6 +43,7 @@ class Encoded:
     data:      (B,) the same as numbers
     bases:     (N,) where each text begins in ``data``
     sizes:     (N,) the bytes of each text
+    inner:     the bytes of ``data`` with which no character begins
     starts:    (T,) where in ``data`` each token begins; byte-level tokens may begin inside a character
     by_engine: whether all texts were encoded by the engine, none by ``tokenizers`` in its stead
     """
@@ -53,6 +54,7 @@ class Encoded:
     data: Bytes
     bases: Offsets
     sizes: Offsets
+    inner: Offsets
     starts: Offsets
     by_engine: bool
 
@@ -84,12 +86,12 @@ class TextEncoder:
         """Token ids and places of all texts."""
         blob = in_one(texts)
         data = np.frombuffer(blob, np.uint8)
-        ends = np.flatnonzero(data == SEPARATOR[0])
+        ends, inner = _marks(data, len(texts))
         bases = np.concatenate([[0], ends[:-1] + 1]) if len(texts) else _NO_PLACES
         sizes = ends - bases
         if self._letters is None and self._lengths is None:
             offsets = np.zeros(len(texts) + 1, np.int64)
-            nothing = Encoded(_NO_IDS, offsets, blob, data, bases, sizes, _NO_PLACES, by_engine=False)
+            nothing = Encoded(_NO_IDS, offsets, blob, data, bases, sizes, inner, _NO_PLACES, by_engine=False)
             return self._merged(texts, nothing, [*range(len(texts))])
         flat = self.engine.encode(texts, blob)
         if self._lengths is not None:
@@ -102,7 +104,8 @@ class TextEncoder:
             strange = np.flatnonzero((data >= 0x7F) & (data != SEPARATOR[0]))
             doubtful = np.unique(np.searchsorted(ends, strange)).tolist()
             failed[[n for n in doubtful if not is_plain(texts[n])]] = True
-        encoded = Encoded(flat.ids, flat.offsets, blob, data, bases, sizes, starts, by_engine=not failed.any())
+        fine = not failed.any()
+        encoded = Encoded(flat.ids, flat.offsets, blob, data, bases, sizes, inner, starts, by_engine=fine)
         return encoded if encoded.by_engine else self._merged(texts, encoded, np.flatnonzero(failed).tolist())
 
     def _merged(self, texts: Sequence[str], fast: Encoded, unsure: list[int]) -> Encoded:
@@ -128,6 +131,14 @@ class TextEncoder:
             normal, raw = lowered(text, self._tokenizer.normalizer).encode(), text.encode()
             return len(normal) == len(raw) and np.array_equal(first_bytes(normal), first_bytes(raw))
         return unicodedata.is_normalized("NFC", text)
+
+
+def _marks(data: Bytes, texts: int) -> tuple[Offsets, Offsets]:
+    """(N,) where each text ends, and all bytes with which no character begins, 0x80 to 0xBF."""
+    library = native.library()
+    if library is not None:
+        return native.marks(library, data, texts)
+    return np.flatnonzero(data == SEPARATOR[0]), np.flatnonzero(data.view(np.int8) < -64)
 
 
 def _places_of_bytes(

@@ -26,7 +26,7 @@ def library() -> ctypes.CDLL | None:
     address, number = ctypes.c_void_p, ctypes.c_int64
     found.embedctl_starts.argtypes = (address, address, number, address, number, address, address, address, address)
     found.embedctl_boundaries.argtypes = (address, number, address, address, number, address)
-    found.embedctl_cut.argtypes = (address, address, number, number, number, address, address, address, address)
+    found.embedctl_cut.argtypes = (address, number, address, address, address, number, number, number, *[address] * 6)
     found.embedctl_framed.argtypes = (
         address,
         address,
@@ -40,10 +40,19 @@ def library() -> ctypes.CDLL | None:
         number,
     )
     found.embedctl_spans.argtypes = (address, address, address, number, address)
+    found.embedctl_marks.argtypes = (address, number, number, address, address)
+    found.embedctl_marks.restype = number
     found.embedctl_framed.restype = found.embedctl_spans.restype = None
     found.embedctl_starts.restype = found.embedctl_boundaries.restype = None
     found.embedctl_cut.restype = number
     return found
+
+
+def marks(library: ctypes.CDLL, data: Bytes, texts: int) -> tuple[Places, Places]:
+    """(N,) where each of so many texts ends, and all bytes with which no character begins."""
+    ends, inner = np.empty(texts, np.int64), np.empty(len(data), np.int64)
+    many = library.embedctl_marks(place(data), len(data), texts, place(ends), place(inner))
+    return ends, inner[:many].copy()
 
 
 def starts_of(
@@ -95,14 +104,34 @@ def boundaries_of(library: ctypes.CDLL, data: Bytes, starts: Places, classes: Ki
 
 
 def cuts_of(
-    library: ctypes.CDLL, kinds: Kinds, offsets: Places, *, size: int, overlap: int
-) -> tuple[Places, Places, Places, Places]:
-    """Of each chunk its text, its number in it, its first token and the one after its last, all (K,)."""
-    kinds, offsets = np.ascontiguousarray(kinds), np.ascontiguousarray(offsets, np.int64)
-    found = [np.empty(int(offsets[-1]), np.int64) for _ in range(4)]
-    many = library.embedctl_cut(place(kinds), place(offsets), len(offsets) - 1, size, overlap, *map(place, found))
-    text, number, first, last = (values[:many].copy() for values in found)
-    return text, number, first, last
+    library: ctypes.CDLL,
+    data: Bytes,
+    starts: Places,
+    classes: Kinds,
+    offsets: Places,
+    *,
+    size: int,
+    overlap: int,
+) -> tuple[npt.NDArray[Any], ...]:
+    """What :class:`chunks.Cuts` holds, in its order.
+
+    data, starts, classes: as :func:`boundaries_of` has them
+    """
+    data, starts = np.ascontiguousarray(data), np.ascontiguousarray(starts, np.int64)
+    offsets = np.ascontiguousarray(offsets, np.int64)
+    found: list[npt.NDArray[Any]] = [np.empty(int(offsets[-1]), kind) for kind in (*[np.int64] * 4, *[np.bool_] * 2)]
+    many = library.embedctl_cut(
+        place(data),
+        len(data),
+        place(classes),
+        place(starts),
+        place(offsets),
+        len(offsets) - 1,
+        size,
+        overlap,
+        *map(place, found),
+    )
+    return tuple(values[:many].copy() for values in found)
 
 
 def framed(

@@ -16,7 +16,6 @@ from embedctl.data.records import are_held
 from embedctl.settings import TokensSettings
 from embedctl.tokens import chunks, native
 from embedctl.tokens.beginnings import Beginnings, beginnings
-from embedctl.tokens.boundaries import token_boundaries
 from embedctl.tokens.chunks import Cuts
 from embedctl.tokens.encoding import Encoded, TextEncoder
 from embedctl.tokens.engines import Offsets
@@ -65,14 +64,12 @@ class ChunkRows:
         encoded = self.encoder.encode(Column(texts))
         cuts = self._cuts(encoded)
         begins, ends = self._spans(cuts, encoded)
-        # The bytes with which no character begins, 0x80 to 0xBF.
-        inner = np.flatnonzero(encoded.data.view(np.int8) < -64)
-        starts, stops = _in_characters(encoded, cuts, inner, begins, ends)
+        starts, stops = _in_characters(encoded, cuts, begins, ends)
         heads = self._heads(cuts, encoded, begins, ends)
         input_ids, lengths = self._framed(encoded, cuts, self.frame, heads)
         inexact = self._inexact(cuts, encoded, begins, ends, heads)
         splits = self._splits(records.column("id"))
-        self._count(int(encoded.sizes.sum()), len(inner), cuts, lengths, splits, inexact)
+        self._count(int(encoded.sizes.sum()), len(encoded.inner), cuts, lengths, splits, inexact)
         row = pa.array(cuts.text)
         number = pa.array(cuts.number.astype(np.int32))
         record, source, metadata = (_one(records.column(name)).take(row) for name in ("id", "source", "metadata"))
@@ -99,10 +96,7 @@ class ChunkRows:
         overlap = self.settings.overlap_tokens
         # As settings_of_text.py wants it of max_tokens: a chunk is more than what its neighbours share with it.
         size = self.frame.room(self.settings.max_tokens, least=max(2 * overlap, 1), setting="tokens.max_tokens")
-        kinds = np.zeros(len(encoded.ids), dtype=np.uint8)
-        if (np.diff(encoded.offsets) > size).any():
-            kinds = token_boundaries(encoded.data, encoded.starts)
-        return chunks.cut(kinds, encoded.offsets, size=size, overlap=overlap)
+        return chunks.cut(encoded.data, encoded.starts, encoded.offsets, size=size, overlap=overlap)
 
     def _spans(self, cuts: Cuts, encoded: Encoded) -> tuple[Offsets, Offsets]:
         """The bytes of ``encoded.data`` that each chunk holds, (K,) and (K,).
@@ -236,9 +230,9 @@ def _strings(encoded: Encoded, begins: Offsets, ends: Offsets) -> pa.Array:
     return pa.StringArray.from_buffers(len(begins), pa.py_buffer(native.offsets_of(ends - begins)), pa.py_buffer(held))
 
 
-def _in_characters(encoded: Encoded, cuts: Cuts, inner: Offsets, *places: Offsets) -> tuple[Offsets, ...]:
-    """From bytes of all records to characters of each; ``inner``: the bytes with which none begins."""
-    bases = encoded.bases[cuts.text]
+def _in_characters(encoded: Encoded, cuts: Cuts, *places: Offsets) -> tuple[Offsets, ...]:
+    """From bytes of all records to characters of each."""
+    bases, inner = encoded.bases[cuts.text], encoded.inner
     if not len(inner):
         return tuple(place - bases for place in places)
     before = np.searchsorted(inner, bases)
