@@ -24,7 +24,9 @@ import numpy as np
 from benchmarks import encoders
 from benchmarks.machine import describe
 
+# Products of bfloat16 are several times as fast with AMX, on all sides: figures with and without it stand side by side.
 RESULT = Path(__file__).parent / "results" / "embedding.json"
+WITHOUT_AMX = RESULT.with_name("embedding_without_amx.json")
 WORDS = 150
 KEPT = ("duplicate", "near_duplicate", "repetition", "too_short")
 # The others, and how many times as fast as they embedctl has to be. Their best setting: half precision, and of some
@@ -50,12 +52,13 @@ def main() -> None:
     if options.theirs:
         print(json.dumps(encoders.encode_theirs(options)))
         return
-    result: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    path = RESULT if "AMX" in describe()["processor"] else WITHOUT_AMX
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     with tempfile.TemporaryDirectory() as name:
         options.folder = Path(name)
         if options.memory:
             result |= memory(options)
-            RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
             print(result["memory_mib"])
             return
         write_passages(options)
@@ -66,7 +69,7 @@ def main() -> None:
         f"python -m benchmarks.embedding DATA MODEL --records {options.records} --rounds {options.rounds}"
     )
     result["machine"] = describe("sentence-transformers", "transformers", "onnxruntime", "openvino")
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(table(result))
 
 
@@ -164,6 +167,8 @@ def memory(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory_told(result: dict[str, Any]) -> str:
+    if "memory_mib" not in result:
+        return "Memory was not measured."
     (few, small), (many, large) = sorted((int(chunks), mib) for chunks, mib in result["memory_mib"].items())
     return f"`embed generate` of {few:,} chunks holds {small} MiB at most, of {many:,} chunks {large} MiB (`--memory`)."
 

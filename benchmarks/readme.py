@@ -29,6 +29,7 @@ SHOWN = {
     batch_memory.RESULT: batch_memory.table,
     scratch.RESULT: scratch.tables,
     embedding.RESULT: embedding.table,
+    embedding.WITHOUT_AMX: embedding.table,
     upserting.RESULT: upserting.tables,
     searching.RESULT: searching.tables,
 }

@@ -159,11 +159,20 @@ def _interrupts_held() -> Iterator[None]:
 
 
 class _WithoutPandas(MetaPathFinder):
-    """pyarrow imports pandas if it can, which takes half a second, and then has no use for it here."""
-
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:
         if fullname == "pandas":
-            raise ModuleNotFoundError("workers do without pandas", name="pandas")
+            raise ModuleNotFoundError("done without pandas", name="pandas")
+
+
+@contextmanager
+def without_pandas() -> Iterator[None]:
+    """pyarrow imports pandas where it finds it, which takes a third of a second, and then has no use for it here."""
+    finder = _WithoutPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _become_worker() -> None:

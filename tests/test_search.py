@@ -19,7 +19,8 @@ from embedctl.store.pinecone_rows import conditions
 from embedctl.store.protocol import Hit, Store
 from tests.conftest import Run, options
 from tests.postgres import Postgres
-from tests.test_pgvector import Values, batch, clustered, nearest, opened
+from tests.test_pgvector import Values, batch, clustered, opened
+from tests.test_pgvector_search import nearest
 from tests.test_store import bring, stored
 
 HOSTILE = [

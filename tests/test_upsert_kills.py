@@ -85,7 +85,8 @@ def test_a_signal_ends_it_in_good_order_with_what_was_taken_noted(number: signal
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would not hear it
 from lancedb.table import LanceTable
 from embedctl.store import sending
 from tests.conftest import tiny

@@ -4,6 +4,8 @@ import multiprocessing
 import operator
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -71,3 +73,17 @@ def test_ctrl_c_is_left_to_the_parent():
 
     assert done == {-1: 1, -2: 2, -3: 3}
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_pandas_is_left_out_and_can_be_had_afterwards():
+    code = """
+import sys, pyarrow
+from embedctl.workers import without_pandas
+with without_pandas():
+    pyarrow.array(["a"]).to_numpy(zero_copy_only=False)
+    assert "pandas" not in sys.modules
+import pandas
+assert pyarrow.table({"a": [1]}).to_pandas().equals(pandas.DataFrame({"a": [1]}))
+assert pyarrow.array(pandas.Series([1, None])).null_count == 1
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -102,9 +102,10 @@ def tokenize(
     if used.tokenizer is not None:
         starting.start(starting.TOKENIZING, loaded.layout, loaded.layout.tokens)
     from embedctl.tokens import tokenization
+    from embedctl.workers import without_pandas
 
     held = loaded.settings.data.held_percent
-    with render.progress("tokenize", quiet=invocation(context).quiet) as watch:
+    with without_pandas(), render.progress("tokenize", quiet=invocation(context).quiet) as watch:
         made = tokenization.tokenize(used, loaded.layout, held_percent=held, new_vocabulary=new_vocabulary, watch=watch)
     if not invocation(context).as_json:
         show_tokens(made.manifest.facts, made.measured)

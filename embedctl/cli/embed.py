@@ -1,6 +1,7 @@
 """``embedctl embed``: from a checkpoint to vectors, a store, and answers."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
@@ -43,12 +44,14 @@ def generate(
     """Embed every chunk, equal ones once; leaves Parquet shards. A killed run goes on where it was."""
     from embedctl.embedding import generation
     from embedctl.ranks import is_first
+    from embedctl.workers import without_pandas
 
     loaded = settings_of(context)
     settings = _with_model(loaded.settings.embedding, model)
     if no_cache:
         settings = settings.model_copy(update={"cache_megabytes": 0})
-    with render.progress("embed", quiet=invocation(context).quiet or not is_first()) as watch:
+    spared = without_pandas() if engine == "local" else nullcontext()
+    with spared, render.progress("embed", quiet=invocation(context).quiet or not is_first()) as watch:
         made = generation.generate(settings, loaded.settings.compute, loaded.layout, engine=engine, watch=watch)
     if not is_first():
         return
