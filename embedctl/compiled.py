@@ -9,15 +9,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def load(module: str) -> ctypes.CDLL | None:
-    """The library of an extension module of pyproject.toml; ``None`` if it was not built, or lacks another library."""
+def load(module: str, newest: str) -> ctypes.CDLL | None:
+    """The library of an extension module of pyproject.toml; ``None`` if it was not built, or lacks another library.
+
+    newest: the function that was written or changed last; what was built before that is not used
+    """
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
         return None
     try:
-        return ctypes.CDLL(found.origin)
+        library = ctypes.CDLL(found.origin)
     except OSError:
         return None
+    return library if hasattr(library, newest) else None
 
 
 def place(values: "npt.NDArray[np.generic]") -> int:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from embedctl import compiled
 from embedctl.model import attention, native
 from embedctl.model.batch import FlatBatch
 
@@ -115,3 +116,8 @@ def test_what_it_cannot_do_is_left_to_torch():
     assert native.can_attend(qkv, 2)
     assert not native.can_attend(qkv, 4)  # heads of 16
     assert not native.can_attend(qkv.float(), 2)
+
+
+def test_a_library_that_was_built_from_older_sources_is_not_used():
+    assert compiled.load("embedctl.model._attention", "embedctl_attend") is not None
+    assert compiled.load("embedctl.model._attention", "embedctl_yet_to_come") is None

@@ -199,7 +199,7 @@ def _hashes(plain: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> npt.
 @cache
 def native() -> ctypes.CDLL | None:
     """What sketches.c does, where it was built."""
-    library = compiled.load("embedctl.data._sketches")
+    library = compiled.load("embedctl.data._sketches", "embedctl_minima")
     # One of an older checkout lacks what was added since.
     if library is None or sys.byteorder != "little" or not hasattr(library, "embedctl_minima"):
         return None

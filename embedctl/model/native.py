@@ -106,5 +106,5 @@ def _call(
 def library() -> ctypes.CDLL | None:
     """What is written in C beside this; ``None`` if it is not there."""
     # It takes OpenMP from torch, which has it loaded: another one's threads would be in the way of torch's.
-    found = compiled.load("embedctl.model._attention")
+    found = compiled.load("embedctl.model._attention", "embedctl_bert_by_lanes")
     return found if found is not None and found.embedctl_can_attend() else None

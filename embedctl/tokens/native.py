@@ -20,7 +20,7 @@ Kinds = npt.NDArray[np.uint8]
 @cache
 def library() -> ctypes.CDLL | None:
     """``None`` where no C compiler was there: then numpy and Python do the same more slowly."""
-    found = load("embedctl.tokens._cutting")
+    found = load("embedctl.tokens._cutting", "embedctl_marks")
     if found is None:
         return None
     address, number = ctypes.c_void_p, ctypes.c_int64
