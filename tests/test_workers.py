@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from embedctl.workers import Crew
+from tests.conftest import options, prepare, train
 
 
 def test_every_task_is_done_once_whoever_does_it():
@@ -87,3 +88,21 @@ assert pyarrow.table({"a": [1]}).to_pandas().equals(pandas.DataFrame({"a": [1]})
 assert pyarrow.array(pandas.Series([1, None])).null_count == 1
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("command", [["data", "tokenize", "--new-vocabulary"], ["embed", "generate"]], ids=" ".join)
+def test_commands_that_have_no_use_for_pandas_leave_it_out(command: list[str]):
+    train(prepare("training.epochs=1"), max_steps=1)
+    words = [
+        *options("training.epochs=1", "tokens.max_tokens=40" if command[0] == "data" else "embedding.dim=16"),
+        *command,
+    ]
+    code = """
+import sys
+from embedctl.cli.app import main
+try:
+    main(sys.argv[1:])
+finally:
+    assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code, *words], check=True)
