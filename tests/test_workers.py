@@ -78,11 +78,12 @@ def test_ctrl_c_is_left_to_the_parent():
 
 def test_pandas_is_left_out_and_can_be_had_afterwards():
     code = """
-import sys, pyarrow
+import importlib.util, sys, pyarrow
 from embedctl.workers import without_pandas
 with without_pandas():
     pyarrow.array(["a"]).to_numpy(zero_copy_only=False)
     assert "pandas" not in sys.modules
+    assert importlib.util.find_spec("pandas").origin is None  # as torch asks before it compiles
 import pandas
 assert pyarrow.table({"a": [1]}).to_pandas().equals(pandas.DataFrame({"a": [1]}))
 assert pyarrow.array(pandas.Series([1, None])).null_count == 1

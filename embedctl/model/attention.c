@@ -3,21 +3,24 @@
    Nothing is padded, and what a text becomes depends on no other text. Built if a C compiler is there; without it
    attention.py does the same with torch. */
 
+#include <omp.h>
+
 #include "attention.h"
 
 #ifdef FAST
 
 /* Of one thread; rows of `scores` and `shares` hold two blocks of queries, and so do `queries` and `mixed`. */
 typedef struct {
-    int32_t *keys, *values, *queries, *shares, *mixed;
+    const int32_t *keys;
+    int32_t *keys_copied, *values, *queries, *shares, *mixed;
     float *scores;
 } Room;
 
 /* Scores of eight keys; the greatest so far is kept in `top`. */
-INLINE void score(const int blocks, Room room, int64_t key, int64_t first, int64_t query, int64_t length,
-                  const Job *job, __m512 *top) {
+INLINE void score(const int blocks, const int width, Room room, int64_t key, int64_t first, int64_t query,
+                  int64_t length, const Job *job, __m512 *top) {
     __m512 sums[TOGETHER][2];
-    dots(blocks, room.keys, key, room.queries, job->width, sums);
+    dots(blocks, room.keys, key, room.queries, width, sums);
     if (job->window >= 0 || key + TOGETHER > length)
         hide(blocks, key, query, length, job->window, sums);
     for (int t = 0; t < TOGETHER; t++)
@@ -41,16 +44,27 @@ INLINE __m512 share(const int b, Room room, int64_t count, __m512 scale, __m512 
     return _mm512_add_ps(totals[0], totals[1]);
 }
 
+/* As many rows of the next head, which lie too far apart for the processor to foresee. */
+INLINE void fetch_next(const int blocks, const int width, const Rows *head, int64_t query) {
+    const int64_t last = query + blocks * LANES < head->length ? query + blocks * LANES : head->length;
+    for (int part = 0; part < 3; part++) {
+        const bf16 *rows = head->qkv + head->next + part * head->part;
+        for (int64_t t = query; t < last; t++)
+            for (int c = 0; c < width; c += SIDE)
+                _mm_prefetch((const char *)(rows + t * head->of_qkv + c), _MM_HINT_T0);
+    }
+}
+
 /* The queries from `query` on, `blocks` times sixteen or as many as there are. */
-INLINE void attend_block(const int blocks, const Rows *head, int64_t query, const Job *job, Room room) {
-    const int width = job->width;
+INLINE void attend_block(const int blocks, const int width, const Rows *head, int64_t query, const Job *job, Room room) {
     const int64_t length = head->length, left = length - query;
+    fetch_next(blocks, width, head, query);
     to_lanes(blocks, head->qkv + query * head->of_qkv, head->of_qkv, left, width, room.queries);
 
     Sight sight = sight_of(blocks, query, length, job->window, TOGETHER);
     __m512 top[2] = {_mm512_set1_ps(-__builtin_inff()), _mm512_set1_ps(-__builtin_inff())};
     for (int64_t key = sight.first; key < sight.last; key += TOGETHER)
-        score(blocks, room, key, sight.first, query, length, job, top);
+        score(blocks, width, room, key, sight.first, query, length, job, top);
 
     const __m512 scale = scale_of(width);
     const int64_t count = sight.last - sight.first;
@@ -64,16 +78,28 @@ INLINE void attend_block(const int blocks, const Rows *head, int64_t query, cons
     from_lanes(blocks, room.mixed, head->out + query * head->of_out, head->of_out, left, width);
 }
 
-FAST static void attend_head(const Rows *head, const Job *job, Room room) {
-    const int width = job->width;
+INLINE void attend_head(const int width, const Rows *head, const Job *job, Room room) {
     const int64_t length = head->length, rows = padded(length, TOGETHER);
-    copy_rows(head->qkv + head->part, head->of_qkv, length, rows, width, room.keys);
+    if (head->of_qkv == width) /* as they are, and rows of others behind them */
+        room.keys = (const int32_t *)(head->qkv + head->part);
+    else
+        copy_rows(head->qkv + head->part, head->of_qkv, length, rows, width, room.keys_copied);
     pair_rows(head->qkv + 2 * head->part, head->of_qkv, length, rows, width, room.values);
     int64_t query = 0;
     for (; query + LANES < length; query += 2 * LANES)
-        attend_block(2, head, query, job, room);
+        attend_block(2, width, head, query, job, room);
     if (query < length)
-        attend_block(1, head, query, job, room);
+        attend_block(1, width, head, query, job, room);
+}
+
+/* With the usual widths known when it is compiled, addresses of rows need no arithmetic. */
+FAST static void attend_any(const Rows *head, const Job *job, Room room) {
+    if (job->width == 32)
+        attend_head(32, head, job, room);
+    else if (job->width == 64)
+        attend_head(64, head, job, room);
+    else
+        attend_head(job->width, head, job, room);
 }
 
 /* Heads of texts as long as there are some. */
@@ -81,10 +107,10 @@ FAST static int attend_some(Rows all, Job *job) {
     const size_t width = (size_t)job->width, length = (size_t)padded(job->longest, TOGETHER);
     void *whole;
     Room room;
-    room.keys = aligned(length * (width + 3 * LANES) + 2 * width * LANES, &whole);
+    room.keys = room.keys_copied = aligned(length * (width + 3 * LANES) + 2 * width * LANES, &whole);
     if (room.keys == NULL)
         return -1;
-    room.values = room.keys + length * width / 2;
+    room.values = room.keys_copied + length * width / 2;
     room.scores = (float *)(room.values + length * width / 2);
     room.shares = (int32_t *)(room.scores + length * 2 * LANES);
     room.queries = room.shares + length * LANES;
@@ -92,7 +118,7 @@ FAST static int attend_some(Rows all, Job *job) {
     Rows head;
     int64_t number = -1;
     while (take(job, &all, &number, &head))
-        attend_head(&head, job, room);
+        attend_any(&head, job, room);
     free(whole);
     return 0;
 }
@@ -102,6 +128,9 @@ int embedctl_can_attend(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512bf16");
 }
+
+/* What the calling thread begins from now on, OpenMP gives to no other thread. */
+void embedctl_compute_alone(void) { omp_set_num_threads(1); }
 
 /* All texts by OpenMP's threads. Returns 0, or -1 if there is no memory.
 

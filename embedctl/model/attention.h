@@ -34,7 +34,7 @@ typedef struct {
     float *sums;
     const bf16 *gradient;
     bf16 *d_qkv;
-    int64_t length, of_qkv, of_out, part;
+    int64_t length, of_qkv, of_out, part, next;
 } Rows;
 
 /* A head of those that are left; the last texts, which are the longest, come first. A thread takes two neighbouring
@@ -52,6 +52,7 @@ INLINE int take(Job *job, const Rows *all, int64_t *number, Rows *head) {
     head->of_qkv = job->tokens ? width : 3 * side;
     head->of_out = job->tokens ? width : side;
     head->part = job->tokens ? job->tokens * side : side;
+    head->next = job->tokens ? job->tokens * width : width;
     const int64_t across = in_text * (job->tokens ? job->tokens * width : width);
     const int64_t in_qkv = begin * head->of_qkv + across, in_out = begin * head->of_out + across;
     head->qkv = all->qkv + in_qkv;
@@ -103,6 +104,7 @@ INLINE void dots(const int blocks, const int32_t *rows, int64_t row, const int32
         for (int b = 0; b < blocks; b++)
             sums[t][b] = _mm512_setzero_ps();
     rows += row * (width / 2);
+#pragma GCC unroll 4
     for (int pair = 0; pair < width / 2; pair++) {
         __m512i lanes[2];
         for (int b = 0; b < blocks; b++)
@@ -171,6 +173,7 @@ INLINE void mix(const int blocks, const int32_t *weights, const int32_t *rows, i
         for (int t = 0; t < TOGETHER; t++)
             for (int b = 0; b < blocks; b++)
                 sums[t][b] = _mm512_setzero_ps();
+#pragma GCC unroll 4
         for (int64_t pair = 0; pair < count; pair++) {
             __m512i lanes[2];
             for (int b = 0; b < blocks; b++)

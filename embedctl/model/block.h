@@ -163,6 +163,12 @@ INLINE void finish(const int kind, Left left, int64_t from, int64_t to, Target t
     const float *bias = target.layer->bias + left.column;
     const __m512 biases[2] = {_mm512_loadu_ps(bias), _mm512_loadu_ps(bias + LANES)};
     const Pieces of = pieces();
+    const int64_t column = left.column;
+    bf16 *out = target.out;
+    if (kind == TO_GELU)
+        out += place(left.row, column - target.first, target.last - target.first);
+    else
+        out += column / target.side * target.apart + column % target.side + left.row * target.side;
     for (int64_t i = from; i < to && i < SIDE; i++) {
         __m512 both[2];
         for (int half = 0; half < 2; half++) {
@@ -171,13 +177,10 @@ INLINE void finish(const int kind, Left left, int64_t from, int64_t to, Target t
                 both[half] = gelu(&of, both[half]);
         }
         const __m512i found = (__m512i)_mm512_cvtne2ps_pbh(both[1], both[0]);
-        const int64_t row = left.row + i, column = left.column;
         if (kind == TO_GELU)
-            _mm512_storeu_si512(target.out + place(row, column - target.first, target.last - target.first), found);
-        else if (row < target.length) {
-            bf16 *head = target.out + column / target.side * target.apart + column % target.side;
-            _mm512_storeu_si512(head + row * target.side, found);
-        }
+            _mm512_storeu_si512(out + i * SIDE, found);
+        else if (left.row + i < target.length)
+            _mm512_storeu_si512(out + i * target.side, found);
     }
 }
 

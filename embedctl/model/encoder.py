@@ -22,17 +22,31 @@ from embedctl.model.shape import Shape
 Angles = tuple[Tensor, Tensor]
 
 
+class Linear(nn.Linear):
+    """With memory for its weights and nothing in it: to draw what is then loaded takes longer than to load it."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """The same."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class BertBlock(nn.Module):
     """Attention and feed-forward with the norm after each."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.heads = shape.heads
-        self.qkv = nn.Linear(shape.dim, 3 * shape.dim)
-        self.out = nn.Linear(shape.dim, shape.dim)
+        self.qkv = Linear(shape.dim, 3 * shape.dim)
+        self.out = Linear(shape.dim, shape.dim)
         self.attention_norm = nn.LayerNorm(shape.dim, eps=shape.norm_epsilon)
-        self.up = nn.Linear(shape.dim, shape.intermediate_dim)
-        self.down = nn.Linear(shape.intermediate_dim, shape.dim)
+        self.up = Linear(shape.dim, shape.intermediate_dim)
+        self.down = Linear(shape.intermediate_dim, shape.dim)
         self.norm = nn.LayerNorm(shape.dim, eps=shape.norm_epsilon)
 
     def forward(self, hidden_TD: Tensor, batch: FlatBatch, turns: Sequence[Angles]) -> Tensor:
@@ -50,11 +64,11 @@ class ModernBlock(nn.Module):
         self.window = shape.local_tokens if self.local else None
         # The embeddings have a norm of their own just before the first block.
         self.attention_norm = nn.LayerNorm(shape.dim, eps=shape.norm_epsilon, bias=False) if number else None
-        self.qkv = nn.Linear(shape.dim, 3 * shape.dim, bias=False)
-        self.out = nn.Linear(shape.dim, shape.dim, bias=False)
+        self.qkv = Linear(shape.dim, 3 * shape.dim, bias=False)
+        self.out = Linear(shape.dim, shape.dim, bias=False)
         self.norm = nn.LayerNorm(shape.dim, eps=shape.norm_epsilon, bias=False)
-        self.up = nn.Linear(shape.dim, 2 * shape.intermediate_dim, bias=False)
-        self.down = nn.Linear(shape.intermediate_dim, shape.dim, bias=False)
+        self.up = Linear(shape.dim, 2 * shape.intermediate_dim, bias=False)
+        self.down = Linear(shape.intermediate_dim, shape.dim, bias=False)
 
     def forward(self, hidden_TD: Tensor, batch: FlatBatch, turns: Sequence[Angles]) -> Tensor:
         normed_TD = norm(self.attention_norm, hidden_TD) if self.attention_norm is not None else hidden_TD
@@ -66,14 +80,14 @@ class ModernBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Token embeddings, blocks, pooling, L2 norm."""
+    """Token embeddings, blocks, pooling, L2 norm. Weights are to be loaded, or drawn by :func:`initialise`."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         modern = shape.layout == "modernbert"
-        self.words = nn.Embedding(shape.vocabulary, shape.dim)
-        self.positions = None if modern else nn.Embedding(shape.max_tokens, shape.dim)
+        self.words = Embedding(shape.vocabulary, shape.dim)
+        self.positions = None if modern else Embedding(shape.max_tokens, shape.dim)
         self.norm = nn.LayerNorm(shape.dim, eps=shape.norm_epsilon, bias=not modern)
         self.blocks = nn.ModuleList(
             ModernBlock(shape, number) if modern else BertBlock(shape) for number in range(shape.layers)

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from embedctl.errors import DataError, OutOfMemory, is_out_of_memory
+from embedctl.model import native
 from embedctl.model.batch import FlatBatch, sent
 from embedctl.model.budget import CPU_TOKENS, Budget
 from embedctl.model.encoder import Encoder
@@ -21,6 +24,9 @@ Ids = npt.NDArray[np.unsignedinteger[Any]]
 Vectors = npt.NDArray[np.float32]
 
 _LEAST_TOKENS = 32
+# Of fewer tokens for each thread, all threads share every step.
+_ALONE_TOKENS = 512
+_MOST_ALONE_TOKENS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +88,78 @@ def encode(
 
     Texts are taken in order of length, as many as the budget allows, so that little work differs in size. Where
     memory runs out, half as many; raises :class:`OutOfMemory` where not one text fits. On a CPU no bit of a vector
-    depends on the other texts.
+    depends on the other texts, nor on the number of threads; ``watch`` may be called by any of these.
     """
     budget = budget or Budget(next(encoder.parameters()).device)
-    vectors = np.zeros((len(texts), encoder.shape.dim), dtype=np.float32)
-    lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    order = np.argsort(lengths, kind="stable")
-    done = 0
-    with torch.inference_mode():
-        while done < len(order):
-            members = order[done : done + _fitting(lengths[order[done:]], budget.tokens)]
-            tokens, began = int(lengths[members].sum()), time.monotonic()
-            found = _attempt(encoder, [texts[i] for i in members], dtype)
-            if found is None:
-                if len(members) == 1:
-                    raise OutOfMemory(f"a text of {tokens:,} tokens does not fit", hint="lower tokens.max_tokens")
-                budget.shrink(tokens)
-                continue
-            vectors[members] = found
-            budget.learn(tokens, time.monotonic() - began)
-            done += len(members)
-            watch(Tick(done, len(texts), "texts"))
-    return vectors
+    work = _Work(encoder, texts, dtype, budget, watch)
+    threads = work.threads()
+    if threads == 1:
+        work.run()
+        return work.vectors
+    with ThreadPoolExecutor(threads, initializer=native.compute_alone) as pool:
+        try:
+            for each in [pool.submit(work.run) for _ in range(threads)]:
+                each.result()
+        finally:
+            work.stop()
+    return work.vectors
+
+
+class _Work:
+    """Texts to be encoded, in order of length, which one thread or several take some at a time."""
+
+    def __init__(
+        self, encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype, budget: Budget, watch: Watch
+    ) -> None:
+        self.vectors: Vectors = np.zeros((len(texts), encoder.shape.dim), dtype=np.float32)
+        self._encoder, self._texts, self._dtype, self._budget, self._watch = encoder, texts, dtype, budget, watch
+        self._lengths = np.array([len(text) for text in texts], dtype=np.int64)
+        self._order = np.argsort(self._lengths, kind="stable")
+        self._most = budget.tokens
+        self._taken = self._done = 0
+        self._lock = Lock()
+
+    def threads(self) -> int:
+        """How many are to share it: each takes texts of its own through the whole model, and waits for no other."""
+        total, threads = int(self._lengths.sum()), torch.get_num_threads()
+        if self._encoder.whole is None or total < threads * _ALONE_TOKENS:
+            return 1
+        self._most = min(_MOST_ALONE_TOKENS, -(-total // threads))
+        return threads
+
+    def run(self) -> None:
+        """Take what is left."""
+        with torch.inference_mode():
+            while len(members := self._take()):
+                self._encode(members)
+
+    def stop(self) -> None:
+        """Nothing more is taken."""
+        with self._lock:
+            self._taken = len(self._order)
+
+    def _take(self) -> npt.NDArray[np.int64]:
+        with self._lock:
+            left = self._order[self._taken :]
+            members = left[: _fitting(self._lengths[left], min(self._most, self._budget.tokens))]
+            self._taken += len(members)
+            return members
+
+    def _encode(self, members: npt.NDArray[np.int64]) -> None:
+        tokens, began = int(self._lengths[members].sum()), time.monotonic()
+        found = _attempt(self._encoder, [self._texts[i] for i in members], self._dtype)
+        if found is None:
+            if len(members) == 1:
+                raise OutOfMemory(f"a text of {tokens:,} tokens does not fit", hint="lower tokens.max_tokens")
+            self._budget.shrink(tokens)
+            for half in np.array_split(members, 2):
+                self._encode(half)
+            return
+        with self._lock:
+            self.vectors[members] = found
+            self._budget.learn(tokens, time.monotonic() - began)
+            self._done += len(members)
+            self._watch(Tick(self._done, len(self._order), "texts"))
 
 
 def _attempt(encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype) -> Vectors | None:
@@ -122,7 +178,7 @@ def _attempt(encoder: Encoder, texts: Sequence[Ids], dtype: torch.dtype) -> Vect
 
 
 def _fitting(lengths: npt.NDArray[np.int64], tokens: int) -> int:
-    """How many of the first texts make up ``tokens``; one at least."""
+    """How many of the first texts make up ``tokens``; one at least, if there is one."""
     return max(1, int(np.searchsorted(np.cumsum(lengths[:tokens]), tokens, side="right")))
 
 

@@ -98,11 +98,20 @@ INLINE __m512i pair_of_rows(const bf16 *from, int64_t stride, int64_t row, int64
     return _mm512_or_si512(rows[0], _mm512_slli_epi32(rows[1], 16));
 }
 
-/* `many` rows, an even number, in pairs of two neighbouring ones. */
+/* `many` rows, an even number, of whole registers, in pairs of two neighbouring ones. */
 INLINE void pair_rows(const bf16 *from, int64_t stride, int64_t length, int64_t many, int width, int32_t *to) {
+    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5,
+                                         36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(LANES));
     for (int64_t t = 0; t < many; t += 2)
-        for (int c = 0; c < width; c += LANES)
-            _mm512_storeu_si512(to + t / 2 * width + c, pair_of_rows(from + c, stride, t, length));
+        for (int c = 0; c < width; c += 2 * LANES) {
+            const bf16 *row = from + t * stride + c;
+            __m512i even = t < length ? _mm512_loadu_si512(row) : _mm512_setzero_si512();
+            __m512i odd = t + 1 < length ? _mm512_loadu_si512(row + stride) : _mm512_setzero_si512();
+            int32_t *here = to + t / 2 * width + c;
+            _mm512_storeu_si512(here, _mm512_permutex2var_epi16(even, low, odd));
+            _mm512_storeu_si512(here + LANES, _mm512_permutex2var_epi16(even, high, odd));
+        }
 }
 
 /* Rows become the lanes of `blocks`, (width / 2, 2, LANES) pairs of dimensions; what is beyond `length` is zero. */

@@ -54,7 +54,7 @@ def attend(qkv_T3D: Tensor, batch: FlatBatch, *, heads: int, window: int | None)
 def attend_heads(qkv_NTd: Tensor, batch: FlatBatch, *, out: Tensor) -> None:
     """The same without gradients and head after head: (3 * H, T, d) queries, keys and values to (H, T, d).
 
-    With tiles as many as 31 tokens behind the keys are read, though never used: something has to be there.
+    As many as 31 tokens behind the keys are read, though never used: something has to be there.
     """
     parts, tokens, width = qkv_NTd.shape
     _call("embedctl_attend", (qkv_NTd, out, None), batch, parts // 3, width, None, tokens=tokens)
@@ -100,6 +100,14 @@ def _call(
     places = [ctypes.c_void_p(None if each is None else each.data_ptr()) for each in tensors]
     if getattr(library(), f"{name}_by_tiles" if has_tiles() else name)(*places, ctypes.byref(job)):
         raise MemoryError
+
+
+def compute_alone() -> None:
+    """What the calling thread computes it computes by itself, here and in torch."""
+    torch.get_num_threads()  # a thread gets torch's number when it first asks, whatever it had before
+    here = library()
+    assert here is not None
+    here.embedctl_compute_alone()
 
 
 @cache

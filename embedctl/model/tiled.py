@@ -7,6 +7,7 @@ Shape suffixes: B texts, T tokens, D width, H heads, N = 3 * H, d width of a hea
 """
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -74,7 +75,7 @@ def can_take(encoder: "Encoder", dtype: torch.dtype) -> bool:
 
 
 class TiledEncoder(nn.Module):
-    """What an encoder makes of each token, in bfloat16 and without gradients, for one caller at a time."""
+    """What an encoder makes of each token, in bfloat16 and without gradients."""
 
     def __init__(self, encoder: "Encoder") -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class TiledEncoder(nn.Module):
         self._width, self._heads, self._side = shape.dim, shape.heads, shape.dim // shape.heads
         self._vocabulary, self._most = shape.vocabulary, shape.max_tokens
         self._kept: list[Tensor] = []
-        self._memory = torch.empty(0, dtype=torch.bfloat16)
+        self._memory = threading.local()
         assert encoder.positions is not None
         common = {"epsilon": shape.norm_epsilon, "width": self._width, "side": self._side}
         tables = {"words": self._place(encoder.words.weight), "places": self._place(encoder.positions.weight)}
@@ -117,11 +118,12 @@ class TiledEncoder(nn.Module):
         return out_TD
 
     def _rooms(self, sizes: list[int]) -> Sequence[Tensor]:
-        """Memory that stays: to fetch from the kernel again what was given back takes a tenth of the time."""
-        if len(self._memory) < sum(sizes):
-            del self._memory
-            self._memory = torch.empty(sum(sizes), dtype=torch.bfloat16)
-        return torch.split(self._memory[: sum(sizes)], sizes)
+        """Memory that a thread keeps: to fetch from the kernel again what was given back takes a tenth of the time."""
+        memory: Tensor | None = getattr(self._memory, "of_thread", None)
+        if memory is None or len(memory) < sum(sizes):
+            memory = self._memory.of_thread = None
+            memory = self._memory.of_thread = torch.empty(sum(sizes), dtype=torch.bfloat16)
+        return torch.split(memory[: sum(sizes)], sizes)
 
     def _layer(self, layer: nn.Linear) -> _Layer:
         outputs, inputs = layer.weight.shape
