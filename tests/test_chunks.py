@@ -166,7 +166,10 @@ def rows(
     maker = ChunkRows(encoder, frame, frame, settings, 10.0, shards.schema(used.get_vocab_size()), Counts())
     columns = {"id": [f"r{n}" for n in range(len(texts))], "text": texts, "query": texts}
     constant = {"source": ["s"] * len(texts), "metadata": ["{}"] * len(texts)}
-    return maker.of(pa.table(columns | constant, schema=SCHEMA)).to_pylist(), maker.counts
+    records = pa.table(columns | constant, schema=SCHEMA)
+    # None stands in a part of a corpus, so that all of their texts are in the rows.
+    elsewhere = records.append_column("row", pa.nulls(len(texts), pa.int32()))
+    return maker.of(elsewhere).to_pylist(), maker.counts
 
 
 @pytest.mark.parametrize("prompt", ["", "passage: "])

@@ -61,7 +61,7 @@ class GrowingFolder:
             return None
         renamed = {file: file.replace(shard.name, name) for file in shard.files}
         for file, new in renamed.items():
-            _link(folder / file, self.path / new)
+            link(folder / file, self.path / new)
         files = {renamed[file]: entry for file, entry in shard.files.items()}
         return self.commit(Shard(name=name, key=key, files=files, facts=shard.facts))
 
@@ -174,7 +174,7 @@ def _whole(folder: Path, shard: Shard) -> bool:
     return all((folder / name).is_file() and manifest.entry_of(folder / name) == e for name, e in shard.files.items())
 
 
-def _link(old: Path, new: Path) -> None:
+def link(old: Path, new: Path) -> None:
     """A second name for a file that nobody changes; a copy where the file system has no such names."""
     new.unlink(missing_ok=True)
     try:

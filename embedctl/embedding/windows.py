@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedctl.artifacts.manifest import Manifest
+from embedctl.tokens import originals
 from embedctl.tokens.shards import Ids
 
 # So many chunks are sorted by length, embedded, and written in their old order as one shard.
@@ -37,7 +38,8 @@ class Window:
     def read(self, columns: Sequence[str]) -> pa.Table:
         """The rows, with these columns. The file is mapped only as long as the table lives."""
         opened = pa.ipc.open_file(pa.memory_map(str(self.part)), options=pa.ipc.IpcReadOptions(use_threads=False))
-        return opened.read_all().select(list(columns)).slice(self.first, len(self))
+        rows = opened.read_all().slice(self.first, len(self))
+        return (originals.with_texts(rows, self.part) if "text" in columns else rows).select(list(columns))
 
 
 def windows_of(tokens: Path, manifest: Manifest) -> list[Window]:

@@ -114,5 +114,5 @@ def compute_alone() -> None:
 def library() -> ctypes.CDLL | None:
     """What is written in C beside this; ``None`` if it is not there."""
     # It takes OpenMP from torch, which has it loaded: another one's threads would be in the way of torch's.
-    found = compiled.load("embedctl.model._attention", "embedctl_bert_by_lanes")
+    found = compiled.load("embedctl.model._attention", "embedctl_compute_alone")
     return found if found is not None and found.embedctl_can_attend() else None

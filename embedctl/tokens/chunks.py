@@ -16,7 +16,7 @@ from embedctl.tokens.native import Kinds
 
 # Raised when the same text would be cut otherwise: until 1, the beginning of a text was looked at together with the
 # end of the one before it.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,12 +229,3 @@ void embedctl_framed(const uint32_t *ids, const int64_t *first, const int64_t *l
         out = put(out, after_ids, many_after, (int)bytes);
     }
 }
-
-/* The bytes of each chunk, one after the other. */
-void embedctl_spans(const uint8_t *data, const int64_t *begins, const int64_t *ends, int64_t chunks, uint8_t *out) {
-    for (int64_t n = 0; n < chunks; n++) {
-        size_t size = (size_t)(ends[n] - begins[n]);
-        memcpy(out, data + begins[n], size);
-        out += size;
-    }
-}

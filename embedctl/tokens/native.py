@@ -39,11 +39,9 @@ def library() -> ctypes.CDLL | None:
         address,
         number,
     )
-    found.embedctl_spans.argtypes = (address, address, address, number, address)
     found.embedctl_marks.argtypes = (address, number, number, address, address)
     found.embedctl_marks.restype = number
-    found.embedctl_framed.restype = found.embedctl_spans.restype = None
-    found.embedctl_starts.restype = found.embedctl_boundaries.restype = None
+    found.embedctl_framed.restype = found.embedctl_starts.restype = found.embedctl_boundaries.restype = None
     found.embedctl_cut.restype = number
     return found
 
@@ -161,15 +159,6 @@ def framed(
         values.itemsize,
     )
     return values, offsets
-
-
-def spans(library: ctypes.CDLL, data: Bytes, begins: Places, ends: Places) -> tuple[Bytes, npt.NDArray[np.int32]]:
-    """The bytes of each chunk, one after the other, and where each begins, (K + 1,)."""
-    begins, ends = np.ascontiguousarray(begins), np.ascontiguousarray(ends)
-    offsets = offsets_of(ends - begins)
-    held = np.empty(offsets[-1], np.uint8)
-    library.embedctl_spans(place(data), place(begins), place(ends), len(begins), place(held))
-    return held, offsets
 
 
 def offsets_of(lengths: Places) -> npt.NDArray[np.int32]:

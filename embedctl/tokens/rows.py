@@ -59,7 +59,10 @@ class ChunkRows:
     counts: Counts
 
     def of(self, records: pa.Table) -> pa.Table:
-        """The chunks of some rows of a corpus, in order."""
+        """The chunks of some rows of a corpus, in order.
+
+        records: with a column more, ``row``: their place in their part of it; null if they are not as they are there
+        """
         texts = _one(records.column("text"))
         encoded = self.encoder.encode(Column(texts))
         cuts = self._cuts(encoded)
@@ -72,7 +75,8 @@ class ChunkRows:
         self._count(int(encoded.sizes.sum()), len(encoded.inner), cuts, lengths, splits, inexact)
         row = pa.array(cuts.text)
         number = pa.array(cuts.number.astype(np.int32))
-        record, source, metadata = (_one(records.column(name)).take(row) for name in ("id", "source", "metadata"))
+        names = ("id", "row", "source", "metadata")
+        record, place, source, metadata = (_one(records.column(name)).take(row) for name in names)
         queries, query_ids = self._queries(_one(records.column("query")))
         asked = pa.array(cuts.text, mask=cuts.number > 0)
         columns = {
@@ -81,7 +85,8 @@ class ChunkRows:
             "chunk": number,
             "start": starts,
             "end": stops,
-            "text": _strings(encoded, begins, ends),
+            "row": place,
+            "text": _texts_of_others(place, encoded, begins, ends),
             "input_ids": input_ids,
             "inexact": inexact,
             "query": queries.take(asked),
@@ -219,15 +224,14 @@ class ChunkRows:
         counts.lengths.update(dict(zip(found.tolist(), times.tolist(), strict=True)))
 
 
-def _strings(encoded: Encoded, begins: Offsets, ends: Offsets) -> pa.Array:
-    """The texts of spans of ``encoded.data``."""
-    library = native.library()
-    if library is not None:
-        found, places = native.spans(library, encoded.data, begins, ends)
-        return pa.StringArray.from_buffers(len(begins), pa.py_buffer(places), pa.py_buffer(found))
-    view = memoryview(encoded.blob)
-    held = b"".join([view[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)])
-    return pa.StringArray.from_buffers(len(begins), pa.py_buffer(native.offsets_of(ends - begins)), pa.py_buffer(held))
+def _texts_of_others(rows: pa.Array, encoded: Encoded, begins: Offsets, ends: Offsets) -> pa.Array:
+    """The texts of chunks of records that are not in the corpus as they are here; null for all others."""
+    if not rows.null_count:
+        return pa.nulls(len(rows), pa.string())
+    texts: list[str | None] = [None] * len(rows)
+    for number in np.flatnonzero(rows.is_null()).tolist():
+        texts[number] = encoded.blob[begins[number] : ends[number]].decode()
+    return pa.array(texts, pa.string())
 
 
 def _in_characters(encoded: Encoded, cuts: Cuts, *places: Offsets) -> tuple[Offsets, ...]:

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from pydantic import JsonValue
 from tokenizers import Tokenizer
 
-from embedctl.artifacts import manifest
+from embedctl.artifacts import growing, manifest
 from embedctl.artifacts.growing import Shard
+from embedctl.artifacts.manifest import FileEntry
 from embedctl.settings import TokensSettings
-from embedctl.tokens import engines, published, shards, tokenizer
+from embedctl.tokens import engines, originals, published, shards, tokenizer
 from embedctl.tokens.encoding import TextEncoder
 from embedctl.tokens.rows import ChunkRows, Counts
 
@@ -32,7 +33,8 @@ _PROVEN_CHARACTERS = 2**14
 class Work:
     """One part of the corpus to tokenize.
 
-    vocabulary, source: SHA-256 of the tokenizer and of the part
+    vocabulary: SHA-256 of the tokenizer
+    source: what is in the part
     dropped: rows of the part that validation dropped
     mended:  a Parquet file of the rows whose text or query validation mended (``row``, ``text``, ``query``), if any
     """
@@ -45,13 +47,16 @@ class Work:
     vocabulary: str
     settings: TokensSettings
     held_percent: float
-    source: str
+    source: FileEntry
     dropped: tuple[int, ...] = ()
     mended: Path | None = None
 
 
 def make_shard(work: Work) -> Shard:
-    """Write ``work.to/NAME.arrow``, for the caller to make durable. The bytes depend on ``work.key`` alone."""
+    """Write ``work.to/NAME.arrow``, for the caller to make durable, and put the part beside it.
+
+    The bytes depend on ``work.key`` alone.
+    """
     engines.quiet_threads()
     table = _read(work)
     loaded, encoder = _tools(work.vocabulary, lambda: published.parse(work.tokenizer.read_bytes(), str(work.tokenizer)))
@@ -64,15 +69,23 @@ def make_shard(work: Work) -> Shard:
     batches = [maker.of(batch) for batch in _batches(table)]
     path = work.to / f"{work.name}.arrow"
     shards.write_part(path, pa.concat_tables([maker.layout.empty_table(), *batches]))
-    facts: dict[str, JsonValue] = {**counts.facts(), "engine": encoder.engine.name, "part": work.source}
-    return Shard(name=work.name, key=work.key, files={path.name: manifest.entry_of(path)}, facts=facts)
+    texts = originals.beside(path)
+    growing.link(work.part, texts)
+    files = {path.name: manifest.entry_of(path), texts.name: work.source}
+    facts: dict[str, JsonValue] = {**counts.facts(), "engine": encoder.engine.name, "part": work.source.sha256}
+    return Shard(name=work.name, key=work.key, files=files, facts=facts)
 
 
 def _read(work: Work) -> pa.Table:
-    """The rows of the part that are to be used, as they are to be used."""
+    """The rows of the part that are to be used, as they are to be used, and their places, see :meth:`ChunkRows.of`."""
     table = pq.ParquetFile(work.part).read(use_threads=False)
+    places = np.arange(len(table), dtype=np.int32)
+    changed = np.zeros(len(table), dtype=bool)
     if work.mended is not None:
-        table = _mended(table, pq.ParquetFile(work.mended).read())
+        changes = pq.ParquetFile(work.mended).read()
+        table = _mended(table, changes)
+        changed[changes.column("row").to_numpy()] = True
+    table = table.append_column("row", pa.array(places, mask=changed))
     if work.dropped:
         keep = np.ones(len(table), dtype=bool)
         keep[list(work.dropped)] = False

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from embedctl.artifacts import manifest as manifests
 from embedctl.artifacts.manifest import Manifest
-from embedctl.tokens import published
+from embedctl.tokens import originals, published
 from embedctl.tokens import tokenizer as tokenizers
 from embedctl.tokens.tokenizer import Frame
 
@@ -32,7 +32,10 @@ def schema(vocabulary: int) -> pa.Schema:
             pa.field("chunk", pa.int32(), nullable=False),
             pa.field("start", pa.int64(), nullable=False),
             pa.field("end", pa.int64(), nullable=False),
-            pa.field("text", pa.string(), nullable=False),
+            # Which record of the part of the corpus this is a span of; null where validation has mended it.
+            pa.field("row", pa.int32()),
+            # What stands there then; else null, and originals.py finds it.
+            pa.field("text", pa.string()),
             pa.field("input_ids", ids, nullable=False),
             # Why the text of the chunk alone would not encode to these ids; null where it does.
             pa.field("inexact", pa.string()),
@@ -74,8 +77,10 @@ class TokenTable:
         """Open and verify; raises ``NotFoundError`` or ``ArtifactError``."""
         self.folder = folder
         self.manifest: Manifest = manifests.read_verified(folder, "tokens")
-        parts = sorted(folder.glob("part-*.arrow"))
-        self._table: pa.Table = pa.concat_tables([pa.ipc.open_file(pa.memory_map(str(p))).read_all() for p in parts])
+        self._parts = sorted(folder.glob("part-*.arrow"))
+        tables = [pa.ipc.open_file(pa.memory_map(str(part))).read_all() for part in self._parts]
+        self._firsts = np.cumsum([0, *map(len, tables)])[:-1]
+        self._table: pa.Table = pa.concat_tables(tables)
         self._passages = _lists(self._table.column("input_ids"))
         self._queries = _lists(self._table.column("query_ids"))
         chunk = self._table.column("chunk").to_numpy()
@@ -136,13 +141,29 @@ class TokenTable:
         return self._queries[int(self.record_starts[record])]
 
     def strings(self, column: str, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[str | None]:
-        """Values of a text column at ``rows``."""
+        """Values at ``rows`` of a column of texts; "text": of the chunks themselves."""
+        if column == "text":
+            return [*self._texts(np.asarray(rows, np.int64))]
         found: list[str | None] = self._table.column(column).take(pa.array(rows, type=pa.int64())).to_pylist()
         return found
 
     def rows(self, first: int, last: int, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Chunks ``first`` to ``last`` (exclusive) as dictionaries of ``columns``."""
         found: list[dict[str, Any]] = self._table.select(list(columns)).slice(first, last - first).to_pylist()
+        if "text" in columns:
+            for row, text in zip(found, self._texts(np.arange(first, last)), strict=True):
+                row["text"] = text
+        return found
+
+    def _texts(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
+        """Part by part, each of which is read once."""
+        found = np.empty(len(rows), object)
+        owners = np.searchsorted(self._firsts, rows, side="right") - 1
+        table = self._table.select([name for name in originals.COLUMNS if name in self._table.column_names])
+        for owner in np.unique(owners):
+            here = np.flatnonzero(owners == owner)
+            chunks = originals.with_texts(table.take(pa.array(rows[here])), self._parts[owner])
+            found[here] = chunks.column("text").to_pylist()
         return found
 
     def record_of(self) -> npt.NDArray[np.int64]:

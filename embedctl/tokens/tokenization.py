@@ -193,7 +193,7 @@ class _Job:
             vocabulary=vocabulary,
             settings=self.settings,
             held_percent=self.held_percent,
-            source=self.corpus.files[part.name].sha256,
+            source=self.corpus.files[part.name],
             dropped=dropped,
             mended=mended,
         )
