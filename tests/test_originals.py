@@ -6,7 +6,9 @@ import os
 import random
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -14,6 +16,7 @@ from embedctl.artifacts import manifest
 from embedctl.data import corpus, validation
 from embedctl.embedding import windows
 from embedctl.errors import ArtifactError
+from embedctl.evaluation import retrieval
 from embedctl.loading import Loaded
 from embedctl.tokens import originals, tokenization
 from embedctl.tokens.shards import TokenTable
@@ -66,6 +69,20 @@ def test_every_text_is_found_in_any_order_and_only_what_was_mended_is_written_ag
     written = [row["record"] for row in table.rows(0, len(table), ["record", "row"]) if row["row"] is None]
     assert len(written) > 1 and {*written} == {"r3"}
     assert "r2" not in table.strings("record", range(len(table)))
+
+
+def test_the_words_of_all_records_are_read_once_a_part(monkeypatch: pytest.MonkeyPatch):
+    table = TokenTable(made(monkeypatch).layout.tokens)
+    task = SimpleNamespace(records=np.arange(table.records), rows=np.arange(len(table)))
+    opened: list[Path] = []
+    once = originals.pq.ParquetFile
+    monkeypatch.setattr(originals.pq, "ParquetFile", lambda path: opened.append(path) or once(path))
+
+    words = [text.split() for text in retrieval._whole_texts(table, task)]
+
+    there = [text.replace("mended \0", "mended ").split() for text in TEXTS if text and "OR '1'" not in text]
+    assert words == there
+    assert len(opened) == len({*opened}) > 3
 
 
 def test_they_stay_when_the_corpus_goes_and_no_copy_is_made(monkeypatch: pytest.MonkeyPatch):

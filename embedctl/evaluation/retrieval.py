@@ -117,12 +117,13 @@ def _cloze(table: TokenTable, row: int) -> Ids:
 
 def _whole_texts(table: TokenTable, task: Task) -> list[str]:
     """Each searched record's text, put together from its chunks without what they share."""
-    columns = ["text", "start", "end"]
+    texts = iter(table.strings("text", task.rows))
     whole = []
     for record in task.records:
         pieces, reached = [], 0
-        for row in table.rows(int(table.record_starts[record]), int(table.record_starts[record + 1]), columns):
-            pieces.append(row["text"][max(0, reached - row["start"]) :])
+        first, last = (int(table.record_starts[number]) for number in (record, record + 1))
+        for row in table.rows(first, last, ["start", "end"]):
+            pieces.append((next(texts) or "")[max(0, reached - row["start"]) :])
             reached = row["end"]
         whole.append("".join(pieces))
     return whole

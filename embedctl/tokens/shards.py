@@ -141,14 +141,14 @@ class TokenTable:
         return self._queries[int(self.record_starts[record])]
 
     def strings(self, column: str, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[str | None]:
-        """Values at ``rows`` of a column of texts; "text": of the chunks themselves."""
+        """Values at ``rows`` of a column of texts. For "text" a part that holds some of them is read, once a call."""
         if column == "text":
             return [*self._texts(np.asarray(rows, np.int64))]
         found: list[str | None] = self._table.column(column).take(pa.array(rows, type=pa.int64())).to_pylist()
         return found
 
     def rows(self, first: int, last: int, columns: Sequence[str]) -> list[dict[str, Any]]:
-        """Chunks ``first`` to ``last`` (exclusive) as dictionaries of ``columns``."""
+        """Chunks ``first`` to ``last`` (exclusive) as dictionaries of ``columns``; for "text" see :meth:`strings`."""
         found: list[dict[str, Any]] = self._table.select(list(columns)).slice(first, last - first).to_pylist()
         if "text" in columns:
             for row, text in zip(found, self._texts(np.arange(first, last)), strict=True):
@@ -156,7 +156,6 @@ class TokenTable:
         return found
 
     def _texts(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
-        """Part by part, each of which is read once."""
         found = np.empty(len(rows), object)
         owners = np.searchsorted(self._firsts, rows, side="right") - 1
         table = self._table.select([name for name in originals.COLUMNS if name in self._table.column_names])
