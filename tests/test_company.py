@@ -102,5 +102,8 @@ def test_packed_layers_compute_the_same(layout: str, dtype: torch.dtype, toleran
 
     made = packed(encoder, dtype)
 
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        assert made is encoder  # as with AVX2 alone
+        return
     assert made.whole is not None or any(isinstance(module, PackedLinear) for module in made.modules())
     np.testing.assert_allclose(encode(made, texts, dtype=dtype), encode(encoder, texts, dtype=dtype), atol=tolerance)

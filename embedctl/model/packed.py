@@ -63,5 +63,8 @@ def packed(encoder: "Encoder", dtype: torch.dtype) -> "Encoder":
 def _can_pack(dtype: torch.dtype) -> bool:
     """Whether this torch has the kernels. They are torch's own way to compile for a CPU, but no public interface."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    here = available and dtype in (torch.float32, torch.bfloat16)
-    return here and all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
+    names = ["_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported"]
+    if not available or not all(hasattr(torch.ops.mkldnn, name) for name in names):
+        return False
+    # With AVX2 alone they refuse bfloat16.
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
