@@ -18,7 +18,7 @@ def encode_theirs(options: argparse.Namespace) -> dict[str, Any]:
     table = TokenTable(options.folder / "ws/tokens/main")
     texts = [str(text) for text in table.strings("text", list(range(len(table))))]
     if options.theirs.startswith("encode"):
-        run, sizes = by_sentence_transformers(options), BATCHES if "bf16" in options.theirs else (32,)
+        run, sizes = by_sentence_transformers(options), (32,) if "defaults" in options.theirs else BATCHES
     else:
         run, sizes = by_graph(options), BATCHES
     some = texts[:: max(1, len(texts) // TRIED)]
@@ -40,7 +40,8 @@ def by_sentence_transformers(options: argparse.Namespace) -> Any:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    kinds = {"torch_dtype": torch.bfloat16, "attn_implementation": "sdpa"} if "bf16" in options.theirs else {}
+    dtype = torch.bfloat16 if "bf16" in options.theirs else torch.float32
+    kinds = {} if "defaults" in options.theirs else {"torch_dtype": dtype, "attn_implementation": "sdpa"}
     model = SentenceTransformer(str(options.model), device="cpu", model_kwargs=kinds)
 
     def run(texts: list[str], batch: int) -> np.ndarray[Any, Any]:
@@ -61,7 +62,8 @@ def by_graph(options: argparse.Namespace) -> Any:
     tokenizer = Tokenizer.from_file(str(options.model / "tokenizer.json"))
     tokenizer.enable_truncation(256)
     tokenizer.enable_padding()
-    call = by_openvino(options.folder) if "OpenVINO" in options.theirs else by_onnxruntime(options.folder)
+    half = "bf16" in options.theirs
+    call = by_openvino(options.folder, half=half) if "OpenVINO" in options.theirs else by_onnxruntime(options.folder)
 
     def run(texts: list[str], batch: int) -> np.ndarray[Any, Any]:
         order = np.argsort([-len(text) for text in texts])
@@ -84,10 +86,10 @@ def by_onnxruntime(folder: Path) -> Any:
     return lambda ids, mask: session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
 
 
-def by_openvino(folder: Path) -> Any:
+def by_openvino(folder: Path, *, half: bool) -> Any:
     import openvino
 
     core = openvino.Core()
-    hints = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
+    hints = {"INFERENCE_PRECISION_HINT": "bf16" if half else "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = core.compile_model(core.read_model(folder / "model.onnx"), "CPU", hints)
     return lambda ids, mask: next(iter(compiled({"input_ids": ids, "attention_mask": mask}).values()))

@@ -22,6 +22,11 @@ def describe(*packages: str) -> dict[str, str]:
     }
 
 
+def half_precision() -> bool:
+    """Whether the processor multiplies bfloat16; where it does not, that is the slowest way of all."""
+    return any(short in _processor() for short in _HALF_PRECISION.values())
+
+
 def _processor() -> str:
     """Its name, and what tells its generation: names like "AMD EPYC" stand for processors twice as fast as others."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

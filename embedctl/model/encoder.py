@@ -117,7 +117,7 @@ class Encoder(nn.Module):
     def hidden(self, batch: FlatBatch, dtype: torch.dtype = torch.float32, embedded_TD: Tensor | None = None) -> Tensor:
         """The last hidden state of every token, (T, D), texts in ``batch.order``."""
         if self.whole is not None:
-            assert dtype == torch.bfloat16 and embedded_TD is None
+            assert embedded_TD is None
             return self.whole(batch)  # type: ignore[no-any-return]
         if embedded_TD is None:
             embedded_TD = self.embedded(batch.ids_T, batch.positions_T)

@@ -1,4 +1,4 @@
-"""Attention on a CPU in C, where that was built and the processor has AVX-512 BF16."""
+"""Attention on a CPU in C, where that was built and the processor has AVX-512 BF16; for inference, AVX2 will do."""
 
 import ctypes
 from functools import cache
@@ -39,6 +39,12 @@ def has_tiles() -> bool:
     return here is not None and bool(here.embedctl_has_tiles())
 
 
+def has_floats() -> bool:
+    """Whether float32 is best computed by floats.h: AVX2, and nothing that libraries have faster kernels for."""
+    here = loaded()
+    return here is not None and torch.backends.cpu.get_cpu_capability() == "AVX2" and bool(here.embedctl_can_floats())
+
+
 def can_attend(qkv_T3D: Tensor, heads: int) -> bool:
     """Whether it takes this: bfloat16 on a CPU, heads of a multiple of 32."""
     here = qkv_T3D.device.type == "cpu" and qkv_T3D.dtype == torch.bfloat16
@@ -58,6 +64,17 @@ def attend_heads(qkv_NTd: Tensor, batch: FlatBatch, *, out: Tensor) -> None:
     """
     parts, tokens, width = qkv_NTd.shape
     _call("embedctl_attend", (qkv_NTd, out, None), batch, parts // 3, width, None, tokens=tokens)
+
+
+def attend_floats(qkv_NTd: Tensor, batch: FlatBatch, *, out: Tensor) -> None:
+    """The same in float32, where :func:`has_floats`; to (T, H * d). As many as 15 tokens behind the values are read."""
+    parts, _, width = qkv_NTd.shape
+    sizes = [ctypes.c_int64(n) for n in (len(batch.lengths), batch.longest, parts // 3, width)]
+    places = [ctypes.c_void_p(each.data_ptr()) for each in (qkv_NTd, out, batch.ends)]
+    here = loaded()
+    assert here is not None
+    if here.embedctl_attend_by_floats(*places, *sizes, torch.get_num_threads()):
+        raise MemoryError
 
 
 class _Attention(torch.autograd.Function):
@@ -105,14 +122,19 @@ def _call(
 def compute_alone() -> None:
     """What the calling thread computes it computes by itself, here and in torch."""
     torch.get_num_threads()  # a thread gets torch's number when it first asks, whatever it had before
-    here = library()
+    here = loaded()
     assert here is not None
     here.embedctl_compute_alone()
 
 
-@cache
 def library() -> ctypes.CDLL | None:
-    """What is written in C beside this; ``None`` if it is not there."""
+    """What is written in C beside this for AVX-512 BF16; ``None`` if it, or the processor, is not there."""
+    here = loaded()
+    return here if here is not None and here.embedctl_can_attend() else None
+
+
+@cache
+def loaded() -> ctypes.CDLL | None:
+    """What is written in C beside this, for any processor; ``None`` if it was not built."""
     # It takes OpenMP from torch, which has it loaded: another one's threads would be in the way of torch's.
-    found = compiled.load("embedctl.model._attention", "embedctl_compute_alone")
-    return found if found is not None and found.embedctl_can_attend() else None
+    return compiled.load("embedctl.model._attention", "embedctl_attend_by_floats")

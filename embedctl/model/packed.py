@@ -22,7 +22,9 @@ ARITHMETIC = 3
 
 def arithmetic_of(encoder: "Encoder", dtype: torch.dtype) -> str:
     """What a vector's bits depend on, apart from the weights and the text."""
-    by = "" if encoder.whole is None else " by tiles" if native.has_tiles() else " by lanes"
+    by = ""
+    if encoder.whole is not None:
+        by = " by floats" if dtype == torch.float32 else " by tiles" if native.has_tiles() else " by lanes"
     return f"{dtype} {ARITHMETIC}{by}"
 
 
@@ -50,7 +52,7 @@ def packed(encoder: "Encoder", dtype: torch.dtype) -> "Encoder":
         return encoder
     made = copy.deepcopy(encoder)
     if tiles:
-        made.whole = tiled.TiledEncoder(made)
+        made.whole = tiled.TiledEncoder(made, dtype)
         made.blocks = nn.ModuleList()
         return made
     for parent in list(made.modules()):

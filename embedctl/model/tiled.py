@@ -1,4 +1,5 @@
-"""The BERT layout for inference, in C, where the processor multiplies bfloat16: in tiles (AMX), or AVX-512's registers.
+"""The BERT layout for inference, in C: in bfloat16 where the processor multiplies that, in tiles (AMX) or AVX-512's
+registers, and in float32 where it has AVX2 and no more.
 
 Between two attentions some hundred tokens at a time go through everything else, in the core's cache; with a library's
 products each layer's result goes through memory.
@@ -67,18 +68,19 @@ class _Tokens(ctypes.Structure):
 
 
 def can_take(encoder: "Encoder", dtype: torch.dtype) -> bool:
-    """Whether this can be done in C: the BERT layout in bfloat16, all sizes multiples of 32."""
+    """Whether this can be done in C: the BERT layout, all sizes multiples of 32, in an arithmetic that is there."""
     shape = encoder.shape
     sizes = (shape.dim, shape.dim // shape.heads, shape.intermediate_dim)
     fits = shape.layout == "bert" and shape.layers > 0 and not any(size % 32 for size in sizes)
-    return fits and dtype == torch.bfloat16 and native.available()
+    return fits and (native.available() if dtype == torch.bfloat16 else dtype == torch.float32 and native.has_floats())
 
 
 class TiledEncoder(nn.Module):
-    """What an encoder makes of each token, in bfloat16 and without gradients."""
+    """What an encoder makes of each token, in one arithmetic and without gradients."""
 
-    def __init__(self, encoder: "Encoder") -> None:
+    def __init__(self, encoder: "Encoder", dtype: torch.dtype) -> None:
         super().__init__()
+        self._dtype = dtype
         shape, blocks = encoder.shape, cast("list[BertBlock]", [*encoder.blocks])
         self._width, self._heads, self._side = shape.dim, shape.heads, shape.dim // shape.heads
         self._vocabulary, self._most = shape.vocabulary, shape.max_tokens
@@ -99,36 +101,41 @@ class TiledEncoder(nn.Module):
         """(T, D), texts in ``batch.order``; raises :class:`IndexError` for what there is no embedding of."""
         if batch.longest > self._most or not 0 <= int(batch.ids_T.min()) <= int(batch.ids_T.max()) < self._vocabulary:
             raise IndexError("a token id or a text's length is beyond the model's embeddings")
-        library, threads, count = _library(), torch.get_num_threads(), len(batch.ids_T)
-        take = library.embedctl_bert_by_tiles if native.has_tiles() else library.embedctl_bert_by_lanes
-        whole_tiles = -(-count // 32) * 32
-        room = 2 * threads * library.embedctl_bert_room(ctypes.c_int64(self._width))
-        parts = [whole_tiles * self._width, count * self._width, 3 * count * self._width, room]
+        threads, count = torch.get_num_threads(), len(batch.ids_T)
+        half = self._dtype == torch.bfloat16
+        room = getattr(_library(), "embedctl_bert_room" if half else "embedctl_float_room")(ctypes.c_int64(self._width))
+        whole = -(-count // 32) * 32 + 32  # some rows behind the last token are computed too, and not used
+        parts = [whole * self._width, whole * self._width, 3 * count * self._width, (2 if half else 1) * threads * room]
         hidden, mixed, qkv, memory = self._rooms(parts)
         qkv_NTd = qkv.view(3 * self._heads, count, self._side)
-        mixed_HTd = mixed.view(self._heads, count, self._side)
-        out_TD = torch.empty(count, self._width, dtype=torch.bfloat16)
+        out_TD = torch.empty(whole, self._width, dtype=self._dtype)
         ids_T = batch.ids_T.long()
         tensors = (ids_T, batch.positions_T, mixed, hidden, out_TD, qkv, memory)
         tokens = _Tokens(*(each.data_ptr() for each in tensors), count, threads)
+        take = getattr(_library(), f"embedctl_bert_by_{'floats' if not half else _products()}")
         for number, step in enumerate(self._steps):
-            if number:
-                native.attend_heads(qkv_NTd, batch, out=mixed_HTd)
+            if number and half:
+                native.attend_heads(qkv_NTd, batch, out=mixed[: count * self._width].view(-1, count, self._side))
+            elif number:
+                native.attend_floats(qkv_NTd, batch, out=mixed)
             take(ctypes.byref(tokens), ctypes.byref(step))
-        return out_TD
+        return out_TD[:count]
 
     def _rooms(self, sizes: list[int]) -> Sequence[Tensor]:
         """Memory that a thread keeps: to fetch from the kernel again what was given back takes a tenth of the time."""
         memory: Tensor | None = getattr(self._memory, "of_thread", None)
         if memory is None or len(memory) < sum(sizes):
             memory = self._memory.of_thread = None
-            memory = self._memory.of_thread = torch.empty(sum(sizes), dtype=torch.bfloat16)
+            memory = self._memory.of_thread = torch.empty(sum(sizes), dtype=self._dtype)
         return torch.split(memory[: sum(sizes)], sizes)
 
     def _layer(self, layer: nn.Linear) -> _Layer:
         outputs, inputs = layer.weight.shape
-        weights = layer.weight.detach().bfloat16().view(outputs // 32, 2, 16, inputs // 32, 16, 2)
-        weights = weights.permute(0, 3, 1, 4, 2, 5).contiguous()
+        weights = layer.weight.detach().to(self._dtype)
+        if self._dtype == torch.bfloat16:
+            weights = weights.view(outputs // 32, 2, 16, inputs // 32, 16, 2).permute(0, 3, 1, 4, 2, 5).contiguous()
+        else:
+            weights = weights.view(outputs // 16, 16, inputs).transpose(1, 2).contiguous()
         self._kept.append(weights)
         return _Layer(weights.data_ptr(), self._place(layer.bias), inputs, outputs)
 
@@ -141,8 +148,13 @@ class TiledEncoder(nn.Module):
         return self._kept[-1].data_ptr()
 
 
+def _products() -> str:
+    return "tiles" if native.has_tiles() else "lanes"
+
+
 def _library() -> Any:
-    library = native.library()
+    library = native.loaded()
     assert library is not None
-    library.embedctl_bert_room.restype = ctypes.c_int64
+    for name in ("embedctl_bert_room", "embedctl_float_room"):
+        getattr(library, name).restype = ctypes.c_int64
     return library
