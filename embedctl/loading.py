@@ -124,6 +124,10 @@ def _from_env_file(path: Path) -> dict[str, Any]:
         return {}
     from dotenv import dotenv_values
 
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
     _refuse_mistyped([name for name in dotenv_values(path) if name.upper().startswith(PREFIX)], str(path))
     return dict(DotEnvSettingsSource(Settings, env_file=path)())
 
@@ -193,15 +197,18 @@ def _refuse_unknown(values: Mapping[str, Any], origin: str) -> None:
 
 
 def _refuse_mistyped(names: Sequence[str], origin: str) -> None:
-    known = [PREFIX + dotted.upper().replace(".", "__") for dotted in _known(Settings)]
+    known = [dotted.upper().replace(".", "__") for dotted in _known(Settings)]
     for name in names:
-        if name.upper() not in known:
-            raise ConfigError(f"{origin}: no setting is called {name}", hint=_nearest(name.upper(), known))
+        word = name.upper().removeprefix(PREFIX)
+        if word not in known:
+            raise ConfigError(f"{origin}: no setting is called {name}", hint=_nearest(word, known, before=PREFIX))
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
+def _nearest(word: str, known: Sequence[str], *, before: str = "") -> str:
+    if "." in word:  # not just its section, which is right
+        known = [name for name in known if "." in name]
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else "embedctl config show lists all settings"
+    return f"did you mean {before}{close[0]}?" if close else "embedctl config show lists all settings"
 
 
 def _anchor(values: dict[str, Any], root: Path) -> None:

@@ -104,7 +104,7 @@ def stages(loaded: Loaded) -> list[Stage]:
             layout.evaluation,
             ("tokens", "checkpoint"),
             lambda: report.recipe_of(settings.evaluation, settings.compute),
-            lambda watch: report.evaluate(settings.evaluation, settings.compute, layout, watch=watch),
+            lambda watch: report.evaluate(settings.evaluation, settings.compute, layout, or_nothing=True, watch=watch),
         ),
         Stage(
             "embed",

@@ -6,7 +6,7 @@ Each room takes its own section, never the whole tree. Units stand in the names;
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, PositiveInt, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from embedctl.settings_of_text import (
@@ -192,7 +192,7 @@ class EvaluationSettings(Section):
     max_documents: int = Field(
         20_000, ge=0, description="Largest number of records searched: the held ones and a sample of the rest; 0: all."
     )
-    recall_at: tuple[int, ...] = Field((1, 10, 100), min_length=1, description="Cut-offs k of recall@k.")
+    recall_at: tuple[PositiveInt, ...] = Field((1, 10, 100), min_length=1, description="Cut-offs k of recall@k.")
     similarity_file: OptionalPath = Field(
         None, description="Scored sentence pairs (.csv, .tsv, .jsonl: sentence1, sentence2, score) for Spearman."
     )

@@ -243,6 +243,14 @@ def test_the_reader_of_the_output_may_go_away(run: Run) -> None:
     assert done.returncode in (0, 141)
 
 
+def test_nobody_may_read_what_is_wrong(run: Run) -> None:
+    done = subprocess.run(
+        f"set -o pipefail; '{sys.executable}' -m embedctl --json --set x=1 status | true",
+        shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert ("Traceback" in done.stderr, "BrokenPipe" in done.stderr, done.returncode) == (False, False, 2)
+
+
 def test_doctor_runs_without_anything_and_shows_no_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PINECONE_API_KEY", "pc-canary-4711")
     checks = {check["name"]: check for check in json.loads(run("--json", "doctor").out)}

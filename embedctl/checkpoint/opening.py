@@ -7,6 +7,7 @@ import torch
 from embedctl.artifacts import manifest
 from embedctl.checkpoint import files
 from embedctl.checkpoint.files import Model
+from embedctl.errors import DataError
 from embedctl.model import published
 from embedctl.tokens import published as vocabularies
 from embedctl.tokens import tokenizer as tokenizers
@@ -38,6 +39,16 @@ def open_model(folder: Path, device: torch.device) -> Model:
         identity_of(folder),
         step=0,
     )
+
+
+def refuse_other(model: Model, table: TokenTable, where: Path | None) -> None:
+    """Raise ``DataError`` unless :func:`takes`. ``where``: the model's folder; ``None``: it is that of the run."""
+    if not takes(model, table):
+        again = f"--set model.init_from={where} data tokenize" if where else "train"
+        raise DataError(
+            f"{table.folder} was made for another model: other vocabulary, prompts or lengths",
+            hint=f"run `embedctl {again}` first",
+        )
 
 
 def takes(model: Model, table: TokenTable) -> bool:

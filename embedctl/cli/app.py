@@ -140,7 +140,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"this is a bug of embedctl: {type(fault).__name__}: {fault}",
                     hint="the same command with -v shows where; please report it",
                 )
-            render.error(known, as_json="--json" in words)
+            try:
+                render.error(known, as_json="--json" in words)
+                sys.stdout.flush()
+            except BrokenPipeError:
+                sys.stdout = None
             sys.exit(known.exit_code)
 
 

@@ -93,10 +93,11 @@ def prune(
 ) -> None:
     """Delete all checkpoints but the newest, the best and the head."""
     from embedctl.artifacts.folder import lock
-    from embedctl.checkpoint import retention
+    from embedctl.checkpoint import files, retention
 
     loaded = settings_of(context)
     layout, settings = loaded.layout, loaded.settings.checkpoint
+    files.head(layout.checkpoints)  # a run that is not there has nothing that could be kept
     with lock(layout.lock(layout.run_folder)):
         doomed = retention.doomed_of(layout.checkpoints, settings, loaded.settings.metric)
         if not dry_run:

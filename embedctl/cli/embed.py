@@ -183,6 +183,8 @@ def _asked(text: str | None, queries: Path | None, to: Path | None) -> "list[Que
         raise typer.BadParameter("want TEXT or --queries FILE", param_hint="TEXT")
     if to is not None and queries is None:
         raise typer.BadParameter("is for the answers of --queries", param_hint="--to")
+    if to is not None and to.is_dir():
+        raise typer.BadParameter(f"{to} is a folder; want a file", param_hint="--to")
     if queries is not None:
         return read_queries(queries)
     if not str(text).strip():

@@ -13,6 +13,7 @@ _STORAGE = {
     errno.EIO: "the disk reports an input/output error",
     errno.EFBIG: "the file is larger than the system allows",
     errno.EACCES: "permission denied",
+    errno.ENOTDIR: "a file is where a folder should be",
     errno.EPERM: "permission denied",
     errno.EMFILE: "too many open files",
 }

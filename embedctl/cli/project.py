@@ -167,8 +167,12 @@ def status(context: typer.Context) -> None:
     rows.append([loaded.settings.store.kind, state, count, "vectors", store.why or _place(loaded)])
     columns = ["artifact", "state", "what", "made from", "where, or why stale"]
     render.table(columns, rows, title=f"In {show.short(loaded.layout.root)}:")
-    behind = sum(state != "up to date" for state in (*(s.state for s in found), store.state))
-    render.line(f"embedctl run brings {behind} up to date" if behind else "everything is up to date")
+    behind = [s.stage.kind for s in found if s.state != "up to date"]
+    by_run = len(behind) - ("negatives" in behind) + (store.state != "up to date")
+    if by_run or not behind:
+        render.line(f"embedctl run brings {by_run} up to date" if by_run else "everything is up to date")
+    if "negatives" in behind:
+        render.line("embedctl mine brings negatives up to date")
 
 
 def _where(kind: str, folder: Path, loaded: "Loaded") -> str:

@@ -47,5 +47,6 @@ def _show_progress(made: "Outcome") -> None:
         return
     titles = {"ndcg_at_10": "nDCG@10", "recall_at_10": "recall@10", "spearman": "Spearman", "held_loss_nats": "loss"}
     shown = [f"{title} {metrics[name]:.3f}" for name, title in titles.items() if name in metrics]
-    loss = made.manifest.facts["loss_nats"]
-    render.line(f"loss {loss:.3f} in training; {', '.join(shown)} on what is held out")
+    loss = made.manifest.facts.get("loss_nats")  # none before the first step
+    trained = f"loss {loss:.3f} in training; " if loss is not None else ""
+    render.line(f"{trained}{', '.join(shown)} on what is held out")

@@ -9,6 +9,7 @@ from embedctl.cli.context import invocation, settings_of
 from embedctl.errors import PartialError
 
 if TYPE_CHECKING:
+    from embedctl.loading import Loaded
     from embedctl.store.upsert import Tally
 
 _SAMPLE = 0.01
@@ -52,8 +53,18 @@ def upsert(
     render.line(f"{settings.kind} {settings.collection}: {counts(tally, dry_run=dry_run)}")
     if fault:
         raise fault
-    then = "embedctl embed upsert" if dry_run else 'embedctl embed search "what you look for"'
+    again = "embedctl embed upsert" + (" --prune-stale" if prune_stale else "")
+    elsewhere = " --model DIR" if _by_another(loaded) else ""
+    then = again if dry_run else f'embedctl embed search "what you look for"{elsewhere}'
     render.note(f"next: {then}", quiet=invocation(context).quiet)
+
+
+def _by_another(loaded: "Loaded") -> bool:
+    """Whether the vectors are of a model that was named by an option, and not by the settings."""
+    from embedctl.artifacts import manifest
+
+    made = manifest.find(loaded.layout.vectors, "vectors")
+    return made is not None and "model" in made.settings and loaded.settings.embedding.model is None
 
 
 def partial(tally: "Tally") -> PartialError | None:

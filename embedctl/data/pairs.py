@@ -22,11 +22,16 @@ class Pair:
     where: str
 
 
-def read_pairs(file: Path) -> Iterator[Pair]:
-    """Every pair of a ``.csv``, ``.tsv`` or ``.jsonl`` file."""
+def there(file: Path) -> Path:
+    """The file, or a ``ConfigError``."""
     if not file.is_file():
         raise ConfigError(f"no file at {file}", hint="set evaluation.similarity_file, or unset it")
-    with file.open(encoding="utf-8-sig", newline="") as stream:
+    return file
+
+
+def read_pairs(file: Path) -> Iterator[Pair]:
+    """Every pair of a ``.csv``, ``.tsv`` or ``.jsonl`` file."""
+    with there(file).open(encoding="utf-8-sig", newline="") as stream:
         try:
             for number, row in _lines(file, stream) if file.suffix == ".jsonl" else _rows(file, stream):
                 yield _pair(file, number, row)

@@ -32,7 +32,7 @@ from embedctl.data.duplicates import Copies
 from embedctl.data.judging import Tally
 from embedctl.data.opening import sha256
 from embedctl.data.page import page
-from embedctl.data.pairs import read_pairs
+from embedctl.data.pairs import read_pairs, there
 from embedctl.data.records import are_held
 from embedctl.data.report import FORMAT, Plan, build
 from embedctl.data.sample import Sample, sample_of
@@ -105,8 +105,8 @@ def recipe_of(
 ) -> dict[str, JsonValue]:
     """The settings, and the content of the similarity file, on which the verdicts depend."""
     recipe = settings.model_dump(mode="json", exclude={"fail_on"})
-    if similarity_file and similarity_file.is_file():
-        recipe["similarity_sha256"] = sha256(similarity_file, None)
+    if similarity_file:
+        recipe["similarity_sha256"] = sha256(there(similarity_file), None)
     return {**recipe, "held_percent": held_percent, "judging": judging.FORMAT, "report": FORMAT}
 
 

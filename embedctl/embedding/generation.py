@@ -23,7 +23,7 @@ from embedctl.settings import ComputeSettings, EmbeddingSettings
 Engine = Literal["local", "ray"]
 
 # How rows are made; another number makes all shards anew.
-_FORMAT = 2
+_FORMAT = 3
 
 
 def recipe_of(settings: EmbeddingSettings, compute: ComputeSettings) -> dict[str, JsonValue]:

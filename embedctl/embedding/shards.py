@@ -133,4 +133,15 @@ class ShardMaker:
     def _metadata(self, row: dict[str, Any]) -> str:
         own = {name: row[name] for name in (*_OWN, "text") if name != "text" or self.with_text}
         given = json.loads(row["metadata"]) if row["metadata"] != "{}" else {}
-        return json.dumps({**given, **own}, ensure_ascii=False)
+        return json.dumps({**_beside(own, given), **own}, ensure_ascii=False)
+
+
+def _beside(own: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A record's own fields; one that is called as one of ours gets an underscore at its end."""
+    found = {}
+    for name, value in given.items():
+        free = name
+        while free in own or (free != name and free in given):
+            free += "_"
+        found[free] = value
+    return found

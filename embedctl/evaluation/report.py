@@ -16,6 +16,7 @@ from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.checkpoint import beginning, files, opening
 from embedctl.data.opening import sha256
+from embedctl.data.pairs import there
 from embedctl.errors import DataError
 from embedctl.evaluation.beir import BeirFolder
 from embedctl.evaluation.mteb_tasks import evaluate_tasks
@@ -51,8 +52,8 @@ class Subject:
 def recipe_of(settings: EvaluationSettings, compute: ComputeSettings) -> dict[str, JsonValue]:
     """The settings, and the content of the files that they name, on which the report depends."""
     recipe = settings.model_dump(mode="json", exclude={"similarity_file", "beir_folders"})
-    if settings.similarity_file and settings.similarity_file.is_file():
-        recipe["similarity_sha256"] = sha256(settings.similarity_file, None)
+    if settings.similarity_file:
+        recipe["similarity_sha256"] = sha256(there(settings.similarity_file), None)
     recipe["beir_sha256"] = [BeirFolder.find(folder).digest for folder in settings.beir_folders]
     return {**recipe, "precision": compute.precision}
 
@@ -63,11 +64,13 @@ def evaluate(
     layout: Layout,
     *,
     model: Path | None = None,
+    or_nothing: bool = False,
     watch: Watch = unwatched,
 ) -> Outcome:
     """Measure the head of ``runs/NAME`` on the held split, and on whatever else the settings name.
 
-    model: the folder of a published model, of a run or of a checkpoint, to measure instead; without tokens too
+    model:      the folder of a published model, of a run or of a checkpoint, to measure instead; without tokens too
+    or_nothing: where there is nothing to measure on, leave an empty report instead of raising ``DataError``
     """
     tokens = manifest.read(layout.tokens, "tokens") if model is None else manifest.find(layout.tokens, "tokens")
     checkpoint = None
@@ -81,16 +84,21 @@ def evaluate(
     recipe = recipe_of(settings, compute)
     with lock(layout.lock(target)):
         found = up_to_date(target, "evaluation", manifest.fingerprint("evaluation", parents, recipe))
-        if found:
+        if found and (or_nothing or read_report(target)):
             return found
         subject = _opened(model, checkpoint, compute)
         table = TokenTable(layout.tokens) if tokens else None
         report = dict(_measured(settings, subject, table, watch))
         if not report:
-            raise DataError(
+            if model is not None and table is not None:
+                opening.refuse_other(subject.model, table, model)
+            fault = DataError(
                 "there is nothing to evaluate on: no record is held out and no file is set",
                 hint="raise data.held_percent and tokenize again, or set evaluation.similarity_file or .beir_folders",
             )
+            if not or_nothing:
+                raise fault
+            _log.warning("%s", fault.message)
         with new_folder(target) as folder:
             write_file(folder / REPORT, (json.dumps(report, indent=2) + "\n").encode())
             facts = {"step": subject.model.step, **report}

@@ -89,7 +89,10 @@ def _names_in(env_file: Path) -> set[str]:
         return set()
     from dotenv import dotenv_values
 
-    return {name for name, value in dotenv_values(env_file).items() if value}
+    try:
+        return {name for name, value in dotenv_values(env_file).items() if value}
+    except UnicodeDecodeError:
+        return set()  # loading.py says so
 
 
 def _cpuinfo(field: str) -> str | None:

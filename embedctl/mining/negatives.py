@@ -16,7 +16,7 @@ from embedctl.artifacts.layout import Layout
 from embedctl.artifacts.manifest import Manifest
 from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.checkpoint import files, opening
-from embedctl.errors import ArtifactError, DataError
+from embedctl.errors import ArtifactError, NotFoundError
 from embedctl.mining.answers import Places
 from embedctl.mining.search import MARGIN, PASSAGES, Search
 from embedctl.model.nearest import Found
@@ -76,7 +76,7 @@ def mine(
     model: the folder of a published model, of a run or of a checkpoint, to search with instead
     """
     tokens = manifest.read(layout.tokens, "tokens")
-    chosen = files.head(layout.checkpoints).folder if model is None else model
+    chosen = _head(layout) if model is None else model
     parents = {"tokens": tokens.content_id, "checkpoint": opening.identity_of(chosen)}
     recipe: dict[str, JsonValue] = {"per_query": per_query, "margin": MARGIN, "precision": compute.precision}
     with lock(layout.lock(layout.negatives)):
@@ -86,7 +86,7 @@ def mine(
         started = time.monotonic()
         device = pick_device(compute.device)
         opened, table = opening.open_model(chosen, device), TokenTable(layout.tokens)
-        _refuse_other(opened, table, model)
+        opening.refuse_other(opened, table, model)
         with new_folder(layout.negatives) as folder:
             counts = _write(folder, Search(table, opened, pick_dtype(compute.precision, device)), per_query, watch)
             facts: dict[str, JsonValue] = {**counts, "step": opened.step, "model": opened.model_id}
@@ -95,13 +95,14 @@ def mine(
     return Outcome(layout.negatives, made, made=True, measured={"pairs_per_second": round(rate, 1)})
 
 
-def _refuse_other(model: files.Model, table: TokenTable, where: Path | None) -> None:
-    if not opening.takes(model, table):
-        again = f"--set model.init_from={where} data tokenize" if where else "train"
-        raise DataError(
-            f"{table.folder} was made for another model: other vocabulary, prompts or lengths",
-            hint=f"run `embedctl {again}` first",
+def _head(layout: Layout) -> Path:
+    """The model of the run; a run that wants negatives has none before it has these."""
+    if not files.scan(layout.checkpoints):
+        raise NotFoundError(
+            f"no checkpoint in {layout.checkpoints} to search with",
+            hint="embedctl --set training.hard_negatives=0 train, or mine --model DIR (published, or another run)",
         )
+    return files.head(layout.checkpoints).folder
 
 
 def _write(folder: Path, search: Search, per_query: int, watch: Watch) -> dict[str, int]:

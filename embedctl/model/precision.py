@@ -1,10 +1,14 @@
 """Where to compute, and in which arithmetic."""
 
+import logging
+from functools import cache
 from typing import Literal
 
 import torch
 
 from embedctl.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -27,8 +31,24 @@ def pick_dtype(wanted: Precision, device: torch.device) -> torch.dtype:
     """
     named = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if wanted != "auto":
+        if device.type == "cpu" and not _is_native(named[wanted]):
+            _warn(wanted)
         return named[wanted]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    fast = device.type == "cpu" and _is_native(torch.bfloat16)
     return torch.bfloat16 if fast else torch.float32
+
+
+def _is_native(dtype: torch.dtype) -> bool:
+    """Whether the CPU has instructions for it."""
+    if dtype == torch.bfloat16:
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return dtype == torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+
+
+@cache
+def _warn(wanted: Precision) -> None:
+    _log.warning(
+        "compute.precision = %s, which this processor has no instructions for: auto is many times faster", wanted
+    )

@@ -2,13 +2,14 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 _IDS_AT_A_TIME = 500
 _IDS_PER_PAGE = 1000
 _DOUBTED = ""
+_FINISHED = "SELECT target, vectors, count, held FROM whole WHERE name = ?"
 
 _TABLES = (
     "targets (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
@@ -182,8 +183,7 @@ class Ledger:
 
     def finished(self, name: str) -> Whole | None:
         """The vectors that were last brought into the collection as a whole, if it was not touched since."""
-        row = self._connection.execute("SELECT target, vectors, count, held FROM whole WHERE name = ?", (name,))
-        found = row.fetchone()
+        found = self._connection.execute(_FINISHED, (name,)).fetchone()
         return None if found is None else Whole(*found)
 
     def _one(self, query: str, target: str) -> int:
@@ -199,6 +199,26 @@ class Ledger:
 
 def _pages(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (ids[first : first + size] for first in range(0, len(ids), size))
+
+
+def last_whole(path: Path, name: str) -> Whole | None:
+    """:meth:`Ledger.finished` of the ledger at ``path``, for which nothing need be writable."""
+    # Where the folder is not, SQLite cannot make the files beside it that tell of other processes.
+    for how in ("mode=ro", "mode=ro&immutable=1"):
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
+            try:
+                row = connection.execute(_FINISHED, (name,)).fetchone()
+            except sqlite3.OperationalError as fault:
+                if "no such table" in str(fault):
+                    return None
+                if how == "mode=ro" and fault.sqlite_errorcode & 0xFF in (
+                    sqlite3.SQLITE_CANTOPEN,
+                    sqlite3.SQLITE_READONLY,
+                ):
+                    continue
+                raise
+        return None if row is None else Whole(*row)
+    raise AssertionError
 
 
 @contextmanager

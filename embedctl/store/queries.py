@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,11 @@ def read_queries(file: Path) -> list[Query]:
     found = [read(line, number, file) for number, line in enumerate(lines, start=1) if line.strip()]
     if not found:
         raise DataError(f"{file} holds no queries")
+    twice = [id_ for id_, times in Counter(query.id for query in found).items() if times > 1]
+    if twice:
+        raise DataError(
+            f"{file}: {len(twice)} ids stand for several queries, such as {twice[0]!r}", hint="make them unique"
+        )
     return found
 
 

@@ -56,12 +56,15 @@ class Searcher:
         self._compute = compute
         self._model_id = model_id_of(embedding, layout)
         self.step = None if embedding.model else files.head(layout.checkpoints).step
-        if persist(lambda: self._store.dim, name_of(settings), _PATIENCE) is None:
+        dim = persist(lambda: self._store.dim, name_of(settings), _PATIENCE)
+        if dim is None:
             raise NotFoundError(
                 f"no collection {settings.collection!r} in {settings.kind}", hint="run `embedctl embed upsert` first"
             )
         by_words = wanted.mode == "keyword"
         self._model = None if by_words else model_of(embedding, layout, pick_device(compute.device))
+        if self._model is not None and dim != (embedding.dim or self._model.encoder.shape.dim):
+            raise self._holds_none()
 
     def answers(self, texts: Sequence[str]) -> list[list[Hit]]:
         """The hits of each text, best first.
@@ -71,15 +74,15 @@ class Searcher:
         vectors: Sequence[Vector | None] = [None] * len(texts) if self._model is None else list(self._vectors(texts))
         found = [self._answer(text, vector) for text, vector in zip(texts, vectors, strict=True)]
         if self._wanted.mode == "vector" and not self._wanted.where and not all(found):
-            raise NotFoundError(
-                f"{self._store.target} holds no vectors of the model {self._which}",
-                hint="run `embedctl embed generate`, then `embedctl embed upsert`",
-            )
+            raise self._holds_none()
         return found
 
-    @property
-    def _which(self) -> str:
-        return f"in {self._embedding.model}" if self.step is None else f"at step {self.step}"
+    def _holds_none(self) -> NotFoundError:
+        which = f"in {self._embedding.model}" if self.step is None else f"at step {self.step}"
+        hint = "run `embedctl embed generate`, then `embedctl embed upsert`"
+        if self.step is not None:
+            hint += "; or search with the model of its vectors: --model DIR"
+        return NotFoundError(f"{self._store.target} holds no vectors of the model {which}", hint=hint)
 
     def _answer(self, text: str, vector: Vector | None) -> list[Hit]:
         store, wanted, model = self._store, self._wanted, self._model_id

@@ -13,7 +13,7 @@ from embedctl.settings import Secrets, StoreSettings
 from embedctl.store.checking import Rejects
 from embedctl.store.comparing import Difference, cut, distrust, stale
 from embedctl.store.job import Job
-from embedctl.store.ledger import Whole, open_ledger
+from embedctl.store.ledger import Whole, last_whole, open_ledger
 from embedctl.store.opening import name_of, open_store
 from embedctl.store.pruning import prune, stale_ids
 from embedctl.store.retrying import Patience
@@ -90,8 +90,7 @@ def finished(settings: StoreSettings, layout: Layout, secrets: Secrets) -> tuple
     gone = settings.kind == "lancedb" and not (layout.store / f"{settings.collection}.lance").is_dir()
     if gone or not layout.ledger.is_file():
         return None
-    with open_ledger(layout.ledger) as ledger:
-        whole = ledger.finished(name_of(settings))
+    whole = last_whole(layout.ledger, name_of(settings))
     if whole is None or _elsewhere(settings, layout, secrets, whole.target):
         return None
     return whole.vectors, whole.count
@@ -115,8 +114,9 @@ def _run(job: Job, wish: Wish) -> Tally:
     whole = _is_whole(job, held)
     found = Difference(Rejects(job.rejects), unchanged=job.total if whole else 0)
     written = sent = 0
-    if not whole:
+    if not whole or wish.verify_share:
         manifest.read_verified(job.layout.vectors, "vectors")
+    if not whole:
         distrust(job, held)
         found.doubted = job.ledger.doubted(job.target)
         if wish.dry_run:

@@ -72,7 +72,8 @@ def train(
                 start = starting.starting_point(settings, layout, identity, tokens.content_id, resume=plan.resume)
         # What the first process found goes for all of them.
         if ranks.most(bool(done)):
-            done = done or files.head(layout.checkpoints)
+            # Of an older step that was restored it is the head that all others use.
+            done = files.head(layout.checkpoints)
             return Outcome(done.folder, done.manifest, made=False)
         step = int(ranks.most(start.step + 1 if start else 0))
         if step and start is None:
@@ -85,7 +86,7 @@ def train(
             starting.set_aside(layout.run_folder)
         with Tracking.of(layout, settings, secrets, after=run.after, recipe=run.recipe, on=ranks.is_first) as tracking:
             last = run.go(plan.max_steps, tracking, watch if ranks.is_first else unwatched)
-    return Outcome(last.folder, last.manifest, made=True)
+    return Outcome(last.folder, last.manifest, made=start is None or last.step > start.step)
 
 
 class _Run:
