@@ -30,6 +30,7 @@ SHOWN = {
     scratch.RESULT: scratch.tables,
     embedding.RESULT: embedding.table,
     embedding.WITHOUT_AMX: embedding.table,
+    embedding.WITHOUT_HALF: embedding.table,
     upserting.RESULT: upserting.tables,
     searching.RESULT: searching.tables,
 }
