@@ -26,6 +26,7 @@ SHOWN = {
     tokenizing.RESULT: tokenizing.table,
     kills.RESULT: kills.sentence,
     training.RESULT: training.tables,
+    training.WITHOUT_HALF: training.tables,
     batch_memory.RESULT: batch_memory.table,
     scratch.RESULT: scratch.tables,
     embedding.RESULT: embedding.table,

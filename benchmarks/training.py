@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks.machine import describe, half_precision
 
 RESULT = Path(__file__).parent / "results" / "training.json"
+WITHOUT_HALF = RESULT.with_name("training_without_bf16.json")
 # The best that was found for the other side: half precision where the processor has it, no dropout, fused attention.
 SIDES = {"its defaults": 8.0, "its best setting": 2.0}
 RATE = 5e-5
@@ -45,7 +46,8 @@ def main() -> None:
             embedctl(folder, options, "data", step)
         part, measure_part = ("quality", quality) if options.epoch else ("speed", speed)
         measured = measure_part(folder, options)
-    result: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    path = RESULT if half_precision() else WITHOUT_HALF
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     how = "--epoch" if options.epoch else f"--steps {options.steps} --rounds {options.rounds}"
     command = f"python -m benchmarks.training DATA MODEL {how}"
     result[part] = {
@@ -53,7 +55,7 @@ def main() -> None:
         "command": command,
         "machine": describe("sentence-transformers", "transformers", "accelerate"),
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(tables(result))
 
 
