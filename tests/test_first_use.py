@@ -159,6 +159,7 @@ def test_arithmetic_that_the_processor_lacks_is_warned_of(run: Run, monkeypatch:
 
 def test_what_is_mistyped_is_not_told_what_was_meant_at_random(run: Run, monkeypatch: pytest.MonkeyPatch):
     assert "did you mean training?" not in run("--set", "training.foo=1", "status").err
+    assert "greater than 0" in run("--set", "evaluation.recall_at=[0]", "status").err
     assert "training.epochs?" in run("--set", "training.epoch=1", "status").err
     monkeypatch.setenv("EMBEDCTL_FOO", "3")
     assert "did you mean" not in run("status").err

@@ -201,10 +201,11 @@ def test_tokens_of_another_vocabulary_are_refused(run: Run):
     assert run(*options(), "model", "export", "--to", "published").code == 0
     project("project.name=other", "project.run=other", "tokens.vocabulary_size=400")
 
-    ran = run(*options("project.name=other"), "mine", "--model", "published")
+    for command in ("mine", "eval"):
+        ran = run(*options("project.name=other"), command, "--model", "published")
 
-    assert ran.code == 3
-    assert "run `embedctl --set model.init_from=published data tokenize` first" in ran.err
+        assert ran.code == 3
+        assert "run `embedctl --set model.init_from=published data tokenize` first" in ran.err
 
 
 def test_status_knows_negatives_of_other_tokens(run: Run):
