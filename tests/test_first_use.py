@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -52,7 +51,6 @@ def test_a_model_of_another_width_is_told_to_be_another(run: Run, finished: Path
 
 
 def test_what_another_model_made_is_searched_with_it(run: Run, finished: Path):
-    shutil.copytree(finished, "other", ignore=shutil.ignore_patterns("store", "ledger*"))
     model = "ws/runs/main"
     made = run(*options(), "embed", "generate", "--model", model)
     sent = run(*options("store.collection=second"), "embed", "upsert")

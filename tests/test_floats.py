@@ -9,7 +9,7 @@ from embedctl.model import native, tiled
 from embedctl.model.batch import FlatBatch
 from embedctl.model.encoder import Encoder
 from embedctl.model.packed import packed
-from tests.test_tiled import batch_of, encoder_of
+from tests.test_tiled import SIZES, batch_of, encoder_of
 
 CAN = native.loaded() is not None and bool(native.loaded().embedctl_can_floats())
 pytestmark = pytest.mark.skipif(not CAN, reason="the processor has no AVX2, or no C compiler was there")
@@ -26,18 +26,7 @@ def in_c(encoder: Encoder) -> Encoder:
     return made
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        {},
-        {"layers": 1},
-        {"dim": 32, "heads": 1, "intermediate_dim": 32},
-        {"dim": 128, "heads": 2, "intermediate_dim": 416},
-        {"dim": 384, "heads": 12, "intermediate_dim": 1536},
-        {"dim": 800, "heads": 25, "intermediate_dim": 1568},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_it_is_as_near_to_float64_as_torch_is(sizes: dict[str, int]):
     encoder, batch = encoder_of(**sizes), batch_of([1, 2, 5, 6, 7, 15, 16, 17, 31, 33, 64, 100, 300, 513])
 

@@ -15,6 +15,15 @@ pytestmark = [
 ]
 
 CPU = torch.device("cpu")
+# Of a model: layers, widths and heads.
+SIZES = [
+    {},
+    {"layers": 1},
+    {"dim": 32, "heads": 1, "intermediate_dim": 32},
+    {"dim": 128, "heads": 2, "intermediate_dim": 416},
+    {"dim": 384, "heads": 12, "intermediate_dim": 1536},
+    {"dim": 800, "heads": 25, "intermediate_dim": 1568},
+]
 
 
 def encoder_of(*, dim: int = 96, heads: int = 3, intermediate_dim: int = 160, layers: int = 2) -> Encoder:
@@ -41,18 +50,7 @@ def batch_of(lengths: list[int]) -> FlatBatch:
     return FlatBatch([torch.randint(200, (n,), generator=generator) for n in lengths], device=CPU, exact=True)
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        {},
-        {"layers": 1},
-        {"dim": 32, "heads": 1, "intermediate_dim": 32},
-        {"dim": 128, "heads": 2, "intermediate_dim": 416},
-        {"dim": 384, "heads": 12, "intermediate_dim": 1536},
-        {"dim": 800, "heads": 25, "intermediate_dim": 1568},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_it_is_no_farther_from_float32_than_products_of_a_library_are(
     sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ):

@@ -18,49 +18,10 @@
 #define STEPS 12      /* of 32 dimensions that a product takes at once: both sides stay in the first cache */
 #define MIDDLE 384    /* dimensions of the feed-forward that are there at once */
 
-/* A linear layer.
-
-   weights: (out / 32, in / 32, 2, 16, 16, 2) bfloat16, outputs and inputs by 32; of these, halves of the outputs, pairs
-            of inputs, outputs, and both of a pair
-   bias:    (out) */
-typedef struct {
-    const bf16 *weights;
-    const float *bias;
-    int64_t in, out;
-} Layer;
-
-/* As in tiled.py. The first are the embeddings, `words` and `places` for tokens and where they stand; they have no layer but
-   `qkv`, and no norm but the last.
-
-   project: what comes after attention
-   qkv:     of the next block, if there is one
-   norm:    weight and bias of the norm after attention
-   last:    the same of the one at the end
-   side:    the width of a head */
-typedef struct {
-    Layer project, up, down, qkv;
-    const float *words, *places;
-    const float *norm[2], *last[2];
-    float epsilon;
-    int64_t width, side;
-} Block;
-
-/* As in tiled.py: what goes through the blocks.
-
-   ids, places: (count)
-   mixed:       (heads, count, side) by attention
-   hidden:      (count, width) in tiles, whole ones
-   out:         (count, width) in rows, after the last block
-   qkv:         (3, heads, count, side)
-   room:        for each thread as much as embedctl_bert_room says */
-typedef struct {
-    const int64_t *ids, *places;
-    const bf16 *mixed;
-    bf16 *hidden, *out, *qkv;
-    float *room;
-    int64_t count;
-    int threads;
-} Tokens;
+/* Weights of a layer lie as (out / 32, in / 32, 2, 16, 16, 2), outputs and inputs by 32; of these, halves of the outputs, pairs
+   of inputs, outputs, and both of a pair. `mixed` is (heads, count, side), `hidden` in whole tiles, `out` in rows. */
+typedef bf16 Number;
+#include "layers.h"
 
 /* Of one thread, for `rows` tokens.
 

@@ -12,39 +12,10 @@
 #define STEPS 192     /* inputs that a product takes at once */
 #define MIDDLE 384    /* numbers of the feed-forward that are there at once */
 
-/* A linear layer.
-
-   weights: (out / COLUMNS, in, COLUMNS)
-   bias:    (out) */
-typedef struct {
-    const float *weights, *bias;
-    int64_t in, out;
-} Layer;
-
-/* As in tiled.py, and as in block.h. */
-typedef struct {
-    Layer project, up, down, qkv;
-    const float *words, *places;
-    const float *norm[2], *last[2];
-    float epsilon;
-    int64_t width, side;
-} Block;
-
-/* As in tiled.py: what goes through the blocks.
-
-   ids, places: (count)
-   mixed:       (count, width) by attention; behind it as many rows as make up ROWS
-   hidden, out: (count, width) and as much behind it; `out` after the last block
-   qkv:         (3, heads, count, side)
-   room:        for each thread as much as embedctl_float_room says */
-typedef struct {
-    const int64_t *ids, *places;
-    const float *mixed;
-    float *hidden, *out, *qkv;
-    float *room;
-    int64_t count;
-    int threads;
-} Tokens;
+/* Weights of a layer lie as (out / COLUMNS, in, COLUMNS); `mixed` is (count, width), and behind it, `hidden` and `out` are as
+   many rows as make up ROWS. */
+typedef float Number;
+#include "layers.h"
 
 /* Where a product goes: it is added to what is there, or to the bias (BIAS), and GELU of that is taken (RAISE).
 
