@@ -4,6 +4,8 @@ Order, the later one wins: default, TOML/YAML file, .env, environment, option.
 """
 
 import difflib
+import io
+import logging
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +19,8 @@ from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 from embedctl.artifacts.layout import Layout
 from embedctl.errors import ConfigError
 from embedctl.settings import NamedSourceSettings, Secrets, Settings
+
+_log = logging.getLogger(__name__)
 
 PREFIX = "EMBEDCTL_"
 FILES = ("config.toml", "config.yaml", "config.yml")
@@ -123,11 +127,14 @@ def _from_env_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
     try:
-        path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
+    for line in (each.original.line for each in parse_stream(io.StringIO(text)) if each.error):
+        _log.warning("%s:%d is not NAME=value; passed over", path, line)
     _refuse_mistyped([name for name in dotenv_values(path) if name.upper().startswith(PREFIX)], str(path))
     return dict(DotEnvSettingsSource(Settings, env_file=path)())
 

@@ -41,8 +41,11 @@ def test_the_list_shows_step_loss_metric_size_verified_best_and_head(run: Run):
     flip(files.folder_of(loaded.layout.checkpoints, 6) / files.WEIGHTS)
 
     table = run(*options(*EVERY), "checkpoint", "list")
-    rows = json.loads(run(*options(*EVERY), "--json", "checkpoint", "list").out)
+    listed = run(*options(*EVERY), "--json", "checkpoint", "list")
+    rows = json.loads(listed.out)
 
+    assert (table.code, listed.code) == (4, 4)
+    assert "damaged: step 6" in table.err
     assert [row["step"] for row in rows] == [0, 2, 4, 6, 8]
     assert [bool(row["damaged"]) for row in rows] == [False, False, False, True, False]
     assert [row["head"] for row in rows] == [False, False, False, False, True]
@@ -123,6 +126,20 @@ def test_resume_passes_over_a_damaged_checkpoint_and_ends_in_the_same_weights(
 
     assert state(hurt) == state(whole)
     assert (hurt.layout.checkpoints / ".bad-step-00000008").is_dir()
+
+
+@pytest.mark.parametrize("command", [["train"], ["train", "--resume"], ["run"]])
+def test_a_finished_run_whose_head_is_damaged_is_mended_by_training_its_end_again(run: Run, command: list[str]):
+    loaded = trained(max_steps=None)
+    whole, end = state(loaded), steps(loaded)[-1]
+    flip(files.folder_of(loaded.layout.checkpoints, end) / files.WEIGHTS)
+
+    ran = run(*options(*EVERY), *command)
+
+    assert ran.code == 0
+    assert f".bad-step-{end:08d}" in ran.err
+    assert state(loaded) == whole
+    assert run(*options(*EVERY), "checkpoint", "list").code == 0
 
 
 def test_when_no_checkpoint_is_whole_nothing_is_guessed():

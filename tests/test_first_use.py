@@ -23,7 +23,8 @@ def test_with_nothing_held_out_run_still_fills_the_store(run: Run):
     again = json.loads(run("--json", *none_held, "run").out)
 
     assert (first.code, "nothing to evaluate on" in first.err) == (0, True)
-    assert "20" in run(*none_held, "embed", "search", "river", "--json").out
+    assert "20 vectors" in first.out
+    assert len(json.loads(run(*none_held, "embed", "search", "river", "--json").out)["hits"]) == 5
     assert [step["made"] for step in again["steps"]] == [False] * 6
     assert "everything is up to date" in run(*none_held, "status").out
     assert run(*none_held, "eval").code == 3
@@ -89,6 +90,16 @@ def test_a_file_of_secrets_in_another_encoding_is_named(run: Run):
     assert (run("config", "check").code, run("status").code) == (2, 2)
     told = run("doctor")
     assert (told.code, ".env is not UTF-8" in told.out) == (0, True)
+
+
+def test_a_broken_line_among_the_secrets_is_told_once_with_its_place(run: Run):
+    Path(".env").write_text("PINECONE_API_KEY=a\nthis is no assignment\nEMBEDCTL_PROJECT__RUN=other\n")
+
+    ran = run("config", "show", "project.run")
+
+    assert (ran.code, "other" in ran.out) == (0, True)
+    assert ran.err.count("this is no assignment") == 0
+    assert (ran.err.count(".env:2"), ran.err.count("line 2")) == (1, 0)
 
 
 def test_a_file_in_the_way_of_a_folder_is_said(run: Run):

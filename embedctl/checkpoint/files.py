@@ -173,6 +173,11 @@ def opened(folder: Path) -> Checkpoint:
     )
 
 
+def damage_of(checkpoint: Checkpoint) -> list[str]:
+    """The files of a checkpoint that are missing or do not hold what was written."""
+    return manifests.damaged(checkpoint.folder, checkpoint.manifest)
+
+
 def newest_good(checkpoints: Path) -> Checkpoint:
     """The head if every byte of it is right, else the newest one before it that is.
 
@@ -182,7 +187,7 @@ def newest_good(checkpoints: Path) -> Checkpoint:
     for checkpoint in reversed(scan(checkpoints)):
         if checkpoint.step > first.step:
             continue
-        bad = manifests.damaged(checkpoint.folder, checkpoint.manifest)
+        bad = damage_of(checkpoint)
         if not bad:
             return checkpoint
         aside = checkpoint.folder.with_name(f".bad-{checkpoint.folder.name}")
@@ -239,7 +244,7 @@ def read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
 
 def refuse_damaged(checkpoint: Checkpoint) -> None:
     """Raise :class:`ArtifactError` unless every byte is the one that was written."""
-    bad = manifests.damaged(checkpoint.folder, checkpoint.manifest)
+    bad = damage_of(checkpoint)
     if bad:
         raise ArtifactError(
             f"{checkpoint.folder / bad[0]} is damaged: its SHA-256 is not the one in {manifests.FILE}",

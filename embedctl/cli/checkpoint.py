@@ -14,8 +14,8 @@ app = typer.Typer(no_args_is_help=True, help="List, restore and prune checkpoint
 @app.command("list")
 def list_(context: typer.Context) -> None:
     """Show every checkpoint of the run, and check every byte of it."""
-    from embedctl.artifacts import manifest
     from embedctl.checkpoint import files, retention
+    from embedctl.errors import ArtifactError
 
     loaded = settings_of(context)
     checkpoints, metric = loaded.layout.checkpoints, loaded.settings.metric
@@ -28,15 +28,18 @@ def list_(context: typer.Context) -> None:
             "loss_nats": c.loss_nats,
             metric: c.metric(metric),
             "size_bytes": c.manifest.size_bytes,
-            "damaged": manifest.damaged(c.folder, c.manifest),
+            "damaged": files.damage_of(c),
             "best": c is best,
             "head": c.step == head,
             "folder": str(c.folder),
         }
         for c in found
     ]
+    bad = [row for row in rows if row["damaged"]]
     if invocation(context).as_json:
         render.write_json(rows)
+        if bad:
+            raise typer.Exit(ArtifactError.exit_code)
         return
     right = ("step", "epoch", "loss", metric, "size")
     cells = [
@@ -52,6 +55,11 @@ def list_(context: typer.Context) -> None:
         for row in rows
     ]
     render.table(["step", "epoch", "loss", metric, "size", "verified", ""], cells, right=right)
+    if bad:
+        raise ArtifactError(
+            f"damaged: step {', '.join(str(row['step']) for row in bad)}",
+            hint="embedctl train --resume passes over them; embedctl checkpoint restore STEP goes back to a whole one",
+        )
 
 
 @app.command()

@@ -155,6 +155,8 @@ def configure_logging(*, verbose: int, quiet: bool) -> None:
     logger.handlers = [_StderrHandler()]
     logger.setLevel(logging.ERROR if quiet else [logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)])
     logger.propagate = False
+    # Of a broken line in .env it tells at each reading, and not in which file; loading.py does, once.
+    logging.getLogger("dotenv.main").setLevel(logging.ERROR)
 
 
 def heading(text: str, *, quiet: bool = False) -> None:

@@ -38,10 +38,15 @@ def recipe_of(settings: Settings, layout: Layout) -> dict[str, JsonValue]:
 
 
 def finished(layout: Layout, identity: str) -> Checkpoint | None:
-    """The last checkpoint of the run, if the run was made from the same things and is at its end."""
-    found = files.scan(layout.checkpoints)
-    done = [c for c in found if c.manifest.fingerprint == identity and c.step == c.manifest.facts.get("total_steps")]
-    return done[-1] if done else None
+    """The last checkpoint of the run, if the run was made from the same things, is at its end and has a whole head."""
+    done = [c for c in files.scan(layout.checkpoints) if c.manifest.fingerprint == identity and _is_last(c)]
+    if not done or files.damage_of(files.head(layout.checkpoints)):
+        return None
+    return done[-1]
+
+
+def _is_last(checkpoint: Checkpoint) -> bool:
+    return checkpoint.step == checkpoint.manifest.facts.get("total_steps")
 
 
 def identity_of(settings: Settings, layout: Layout, tokens_id: str) -> str:
@@ -64,6 +69,8 @@ def starting_point(
     if exists:
         head = files.head(layout.checkpoints)
         if head.manifest.fingerprint == identity:
+            if _is_last(head):  # it would be up to date, but for damage
+                return files.newest_good(layout.checkpoints)
             raise ConfigError(
                 f"run {layout.run!r} stands at step {head.step} of {head.manifest.facts.get('total_steps')}",
                 hint="embedctl train --resume goes on; --set project.run=NAME starts another run",
