@@ -33,6 +33,7 @@ class Indexes:
         self.indexes: dict[str, dict[str, Any]] = {}
         self.ids_refused: set[str] = set()
         self.url = ""
+        self.unnamed = ""  # what the namespace without a name is called in the statistics of vectors
         self.sent = self.applied = 0
 
     def make(self, name: str, dimension: int, field: str = "_values") -> None:
@@ -119,8 +120,8 @@ class Indexes:
 
     def stats(self) -> dict[str, Any]:
         spaces = {name: {"vectorCount": len(space)} for name, space in self.only["spaces"].items()}
-        if self.only["field"] != "_values":
-            spaces = {name or DEFAULT: count for name, count in spaces.items()}
+        unnamed = self.unnamed if self.only["field"] == "_values" else DEFAULT
+        spaces = {name or unnamed: count for name, count in spaces.items()}
         total = sum(space["vectorCount"] for space in spaces.values())
         return {"namespaces": spaces, "dimension": self.only["dimension"], "totalVectorCount": total}
 

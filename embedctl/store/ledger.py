@@ -8,7 +8,9 @@ from pathlib import Path
 
 _IDS_AT_A_TIME = 500
 _IDS_PER_PAGE = 1000
-_DOUBTED = ""
+# In place of a digest: not stored as it should be; and sent or deleted, with no answer to say so yet.
+_DOUBTED, _UNSURE = "", "?"
+_SURE = f"digest NOT IN ('{_DOUBTED}', '{_UNSURE}')"
 _FINISHED = "SELECT target, vectors, count, held FROM whole WHERE name = ?"
 
 _TABLES = (
@@ -52,7 +54,8 @@ class Ledger:
     """Batches: planned, then sent (so many tries), then acknowledged; and (target, id) -> digest of what is stored.
 
     A target's full name says host, index and namespace, so that two are never taken for one. Ids are noted for stores
-    that cannot be asked what they hold, and only after the store has said yes.
+    that cannot be asked what they hold: before they are sent or deleted as unsure, since that may happen and no answer
+    come back, and what is stored only after the store has said yes.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -84,10 +87,12 @@ class Ledger:
         sent: Sequence[int] = (),
         refused: Sequence[int] = (),
         acknowledged: Sequence[int] = (),
+        unsure: Iterable[str] = (),
         stored: Iterable[tuple[str, str]] = (),
     ) -> None:
         """Note what has become of some batches, in one durable step.
 
+        unsure: ids of the rows of those that are sent
         stored: (id, digest) of the rows of those that were acknowledged
         """
         with self._connection:
@@ -98,15 +103,13 @@ class Ledger:
                     "UPDATE batches SET state = ?, tries = tries + ? WHERE number = ?",
                     ((state, tried, number) for number in numbers),
                 )
-            self.acknowledge(target, stored)
+            self._set(target, ((id_, _UNSURE) for id_ in unsure))
+            self._set(target, stored)
 
     def acknowledge(self, target: str, rows: Iterable[tuple[str, str]]) -> None:
         """Note (id, digest) pairs that the store has taken."""
-        number = self._number(target)
         with self._connection:
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO stored VALUES (?, ?, ?)", ((number, *row) for row in rows)
-            )
+            self._set(target, rows)
 
     def batches(self, target: str) -> list[tuple[str, int, int]]:
         """(state, tries, rows) of all batches, in the order of planning."""
@@ -115,18 +118,18 @@ class Ledger:
         ).fetchall()
 
     def known(self, target: str, ids: Sequence[str]) -> dict[str, str]:
-        """id -> digest of those that ``target`` has acknowledged."""
+        """id -> digest of those that ``target`` is known to hold."""
         number, found = self._number(target), dict[str, str]()
         for some in _pages(ids, _IDS_AT_A_TIME):
             marks = ",".join("?" * len(some))
             rows = self._connection.execute(
-                f"SELECT id, digest FROM stored WHERE target = ? AND digest != '' AND id IN ({marks})", (number, *some)
+                f"SELECT id, digest FROM stored WHERE target = ? AND {_SURE} AND id IN ({marks})", (number, *some)
             )
             found.update(rows)
         return found
 
     def ids(self, target: str) -> Iterator[list[str]]:
-        """All ids that ``target`` has acknowledged, in pages."""
+        """All ids that ``target`` has acknowledged or may have taken, in pages."""
         number, last = self._number(target), ""
         while True:
             rows = self._connection.execute(
@@ -140,13 +143,17 @@ class Ledger:
     def sample(self, target: str, count: int) -> list[str]:
         """Some ids that ``target`` has acknowledged."""
         rows = self._connection.execute(
-            "SELECT id FROM stored WHERE target = ? AND digest != '' ORDER BY random() LIMIT ?",
+            f"SELECT id FROM stored WHERE target = ? AND {_SURE} ORDER BY random() LIMIT ?",
             (self._number(target), count),
         )
         return [str(row[0]) for row in rows]
 
     def count(self, target: str) -> int:
-        return self._one("SELECT count(*) FROM stored WHERE target = ? AND digest != ''", target)
+        return self._one(f"SELECT count(*) FROM stored WHERE target = ? AND {_SURE}", target)
+
+    def unsure(self, target: str, ids: Iterable[str]) -> None:
+        """These are about to be deleted."""
+        self.acknowledge(target, ((id_, _UNSURE) for id_ in ids))
 
     def doubt(self, target: str, ids: Sequence[str]) -> None:
         """These are not stored as they should be, whatever the store says: the next upsert sends them again."""
@@ -185,6 +192,10 @@ class Ledger:
         """The vectors that were last brought into the collection as a whole, if it was not touched since."""
         found = self._connection.execute(_FINISHED, (name,)).fetchone()
         return None if found is None else Whole(*found)
+
+    def _set(self, target: str, rows: Iterable[tuple[str, str]]) -> None:
+        number = self._number(target)
+        self._connection.executemany("INSERT OR REPLACE INTO stored VALUES (?, ?, ?)", ((number, *row) for row in rows))
 
     def _one(self, query: str, target: str) -> int:
         return int(self._connection.execute(query, (self._number(target),)).fetchone()[0])

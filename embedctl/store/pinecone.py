@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from embedctl.errors import AuthError, ConfigError
 from embedctl.settings import StoreSettings
 from embedctl.store import pinecone_rows as wire
-from embedctl.store.pinecone_api import PLAIN_FIELDS, Api, DocumentsApi, VectorsApi
+from embedctl.store.pinecone_api import DEFAULT_NAMESPACE, PLAIN_FIELDS, Api, DocumentsApi, VectorsApi
 from embedctl.store.pinecone_faults import translated
 from embedctl.store.protocol import Busy, Hit, Limits, Vector, Where
 
@@ -57,8 +57,11 @@ class PineconeStore:
         if api is None:
             return 0
         with translated(self.target):
-            space = self._opened.describe_index_stats().namespaces.get(api.namespace)
-        return 0 if space is None else int(space.vector_count)
+            spaces = self._opened.describe_index_stats().namespaces
+        # The one without a name goes by either, whatever the kind of the index.
+        unnamed = ("", DEFAULT_NAMESPACE)
+        names = unnamed if api.namespace in unnamed else (api.namespace,)
+        return sum(int(spaces[name].vector_count) for name in names if name in spaces)
 
     def create(self, dim: int) -> None:
         name = self._settings.collection

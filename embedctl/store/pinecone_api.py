@@ -12,7 +12,7 @@ from embedctl.store.protocol import Hit, Vector
 
 # An index of vectors, described as one of documents, has no other fields than these.
 PLAIN_FIELDS = frozenset({"_values", "_sparse_values"})
-_DEFAULT_NAMESPACE = "__default__"
+DEFAULT_NAMESPACE = "__default__"
 
 
 class Api(Protocol):
@@ -61,7 +61,7 @@ class DocumentsApi:
 
     def __init__(self, index: Any, namespace: str, field: str) -> None:
         self._documents, self._field = index.documents, field
-        self.namespace = namespace or _DEFAULT_NAMESPACE
+        self.namespace = namespace or DEFAULT_NAMESPACE
 
     def upsert(self, rows: pa.RecordBatch, model: str) -> int:
         # A field of the metadata that is called like the vector would take its place.

@@ -30,6 +30,8 @@ def prune(job: Job) -> int:
     deleted = 0
     # All pages first: a store that is read while rows go may skip some.
     for page in list(stale_ids(job)):
+        if not job.store_tells:
+            job.ledger.unsure(job.target, page)
         job.ask(lambda page=page: job.store.delete(page))  # type: ignore[misc]
         job.ledger.forget(job.target, page)
         deleted += len(page)

@@ -74,11 +74,15 @@ class Sender:
         rejects: Rejects,
         patience: Patience,
         told: Callable[[], None],
+        trusted: Callable[[], bool],
     ) -> None:
-        """note_ids: note each id in the ledger; told: called whenever a piece is done with."""
+        """note_ids: note each id in the ledger; told: called whenever a piece is done with.
+
+        trusted: whether the store holds vectors like these already, and so refuses records for what they are
+        """
         self.counts = Counts()
         self._store, self._ledger, self._model, self._note_ids = store, ledger, model, note_ids
-        self._rejects, self._patience, self._told = rejects, patience, told
+        self._rejects, self._patience, self._told, self._trusted = rejects, patience, told, trusted
         self._gate = Gate(store.limits.concurrency, patience)
         self._ready: deque[Piece] = deque()
         self._waiting: list[tuple[float, int, Piece]] = []
@@ -146,12 +150,15 @@ class Sender:
         refused, self._refused = self._refused, []
         if not (going or landed or refused):
             return
+        first = [piece for piece in going if not piece.tries]
+        unsure = [id_ for piece in first for id_ in piece.rows.column("id").to_pylist()] if self._note_ids else []
         stored = [pair for piece in landed for pair in _pairs(piece.rows)] if self._note_ids else []
         self._ledger.note(
             self._store.target,
             sent=[piece.number for piece in going],
             refused=refused,
             acknowledged=[piece.number for piece in landed],
+            unsure=unsure,
             stored=stored,
         )
 
@@ -204,7 +211,7 @@ class Sender:
         self._rejects.reasons[piece.rows.column("id")[0].as_py()] = fault.reason
         self.counts.refused += 1
         self._told()
-        if not self.counts.acknowledged and self.counts.refused >= _REFUSED_AT_MOST:
+        if not self.counts.acknowledged and self.counts.refused >= _REFUSED_AT_MOST and not self._trusted():
             raise DataError(
                 f"{self._store.target} takes none of the vectors: {fault.reason}",
                 hint="embedctl embed upsert --dry-run says what would be sent",

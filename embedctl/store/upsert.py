@@ -119,10 +119,12 @@ def _run(job: Job, wish: Wish) -> Tally:
     if not whole:
         distrust(job, held)
         found.doubted = job.ledger.doubted(job.target)
+        # A count lags behind what was acknowledged.
+        empty = not held and not job.ledger.count(job.target)
         if wish.dry_run:
-            written = sum(len(rows) for rows, _ in stale(job, found, empty=not held))
+            written = sum(len(rows) for rows, _ in stale(job, found, empty=empty))
         else:
-            written, sent = _send(job, found, empty=not held)
+            written, sent = _send(job, found, empty=empty)
     deleted = verified = 0
     if wish.prune_stale:
         deleted = sum(map(len, stale_ids(job))) if wish.dry_run else prune(job)
@@ -158,7 +160,7 @@ def _send(job: Job, found: Difference, *, empty: bool) -> tuple[int, int]:
 
     sender = Sender(
         job.store, job.ledger, model=str(job.source.facts["model"]), note_ids=note_ids, rejects=found.rejects,
-        patience=job.patience, told=told,
+        patience=job.patience, told=told, trusted=lambda: found.unchanged > 0,
     )  # fmt: skip
     try:
         sender.send(_windows(job, found, told, empty=empty))
