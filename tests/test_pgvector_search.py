@@ -17,7 +17,7 @@ def test_what_is_found_is_nearest(database: Postgres, column: str, index_from_ro
     values, asked = clustered(2000), clustered(30, seed=1)
     store = opened(url(database), 16, column=column, index_from_rows=index_from_rows)
     store.write(batch(values), model="m")
-    store.finish()
+    store.finish(written=True)
 
     found = [[hit.id for hit in store.search(one, 10, model="m", where={})] for one in asked]
 
@@ -34,7 +34,7 @@ def test_hundreds_of_copies_hide_nothing(database: Postgres):
     store = opened(url(database), 16, index_from_rows=1)
     store.write(batch(copies, first=len(others)), model="m")
     store.write(batch(others), model="m")
-    store.finish()
+    store.finish(written=True)
 
     asked = clustered(100, seed=2)
     found = [{hit.id for hit in store.search(one, 10, model="m", where={})} for one in asked]
@@ -51,7 +51,7 @@ def test_a_filter_goes_first_so_that_k_are_found_where_there_are_k(database: Pos
     values, asked = clustered(2000), clustered(1, seed=1)[0]
     store = opened(url(database), 16, index_from_rows=1)
     store.write(batch(values), model="m")
-    store.finish()
+    store.finish(written=True)
 
     odd = store.search(asked, 10, model="m", where={"parity": [1]})
     three = store.search(asked, 10, model="m", where={"n": [5, 7.0, 1999, 4000], "parity": [1]})
@@ -65,11 +65,11 @@ def test_a_filter_goes_first_so_that_k_are_found_where_there_are_k(database: Pos
 def test_indexes_are_made_once_and_used(database: Postgres):
     store = opened(url(database), 16, index_from_rows=100)
     store.write(batch(clustered(99)), model="m")
-    store.finish()
+    store.finish(written=True)
     before = database.run("SELECT count(*) FROM pg_indexes WHERE tablename = 'main'", database="tests")
     store.write(batch(clustered(2000)), model="m")
-    store.finish()
-    store.finish()
+    store.finish(written=True)
+    store.finish(written=True)
 
     assert before == [(1,)]
     kinds = database.run("SELECT indexdef FROM pg_indexes WHERE tablename = 'main'", database="tests")

@@ -93,7 +93,7 @@ def test_a_filter_of_many_rows_still_leaves_k_with_an_index(make: Make):
     values, asked = clustered(3000), clustered(20, seed=1)
     store = make(16, index_from_rows=1)
     store.write(with_metadata(values, [{"rare": n % 500 == 3, "half": n % 2} for n in range(3000)]), model="m")
-    store.finish()
+    store.finish(written=True)
 
     for one in asked:
         order = nearest(values, one, 3000)
@@ -106,7 +106,7 @@ def test_what_an_index_finds_is_nearest_and_later_rows_are_found_too(make: Make)
     values, asked = clustered(3000, dim=96), clustered(30, dim=96, seed=1)
     store = make(96, index_from_rows=1)
     store.write(batch(values[:2500]), model="m")
-    store.finish()
+    store.finish(written=True)
     store.write(batch(values[2500:], first=2500), model="m")
 
     shared = [
@@ -123,7 +123,7 @@ def test_words_find_what_holds_them_the_rarest_first(make: Make):
     store.write(
         with_metadata(clustered(40, dim=8), [{"text": text, "n": n} for n, text in enumerate(texts)]), model="m"
     )
-    store.finish()
+    store.finish(written=True)
 
     first = store.keyword("Which zebra is at the river?", 5, model="m", where={})
     filtered = store.keyword("zebra river", 5, model="m", where={"n": [3, 4]})
@@ -143,13 +143,13 @@ def test_words_are_looked_through_only_where_that_was_asked_for(make: Make):
     rows = with_metadata(clustered(20, dim=8), [{"text": f"river {n}"} for n in range(20)])
     store = make(8, full_text=False)
     store.write(rows, model="m")
-    store.finish()
+    store.finish(written=True)
 
     with pytest.raises(ConfigError, match="words"):
         store.keyword("river", 5, model="m", where={})
     assert len(store.search(clustered(1, dim=8)[0], 5, model="m", where={})) == 5
     later = make(8, full_text=True)
-    later.finish()
+    later.finish(written=True)
 
     assert len(later.keyword("river", 5, model="m", where={})) == 5
 

@@ -2,10 +2,12 @@
 
 import ctypes
 import errno
+import functools
+import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -107,23 +109,46 @@ def remove_if_there(folder: Path) -> None:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Own what ``path`` guards, or raise :class:`LockedError` at once. A killed owner lets go by itself."""
-    import filelock
+def lock(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Own what ``path`` guards, or raise :class:`LockedError` at once. A killed owner lets go by itself.
 
+    shared: only keep owners out, beside others that do no more either
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     owner = path.with_suffix(".owner")
-    held = filelock.FileLock(path)
-    try:
-        held.acquire(timeout=0)
-    except filelock.Timeout:
+    let_go = _held(path, shared=shared)
+    if let_go is None:
         who = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "unknown"
         raise LockedError(
-            f"another embedctl (process {who}) is writing here: {path.stem} is locked",
+            f"another embedctl (process {who}) is at work here: {path.stem} is locked",
             hint="wait until it is done, or choose another place with --workspace or --set project.run=NAME",
-        ) from None
+        )
     try:
         owner.write_text(f"{os.getpid()}\n", encoding="utf-8")
         yield
     finally:
-        held.release()
+        let_go()
+
+
+def _held(path: Path, *, shared: bool) -> Callable[[], object] | None:
+    """What lets go of the lock; ``None`` if somebody else has it. Without flock a shared one is owned like any."""
+    import filelock
+
+    if shared and importlib.util.find_spec("fcntl"):
+        import fcntl
+
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as fault:
+            os.close(handle)
+            if fault.errno in (errno.EAGAIN, errno.EACCES):
+                return None
+        else:
+            return functools.partial(os.close, handle)
+    held = filelock.FileLock(path)
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout:
+        return None
+    return held.release

@@ -45,6 +45,12 @@ def up_to_date(folder: Path, kind: Kind, identity: str) -> Outcome | None:
 
 def refuse_foreign(target: Path) -> None:
     """A folder with something in it that no export made is not ours to replace."""
-    taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
-    if taken and manifest.find(target, "export") is None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    made = manifest.find(target, "export") if target.is_dir() else None
+    if made is None:
         raise RefusedError(f"{target} exists and was not made by an export", hint="choose a new folder with --to")
+    ours = {target / name for name in (*made.files, manifest.FILE)}
+    foreign = sorted(path for path in target.rglob("*") if path not in ours and not path.is_dir())
+    if foreign:
+        raise RefusedError(f"{foreign[0]} was not made by an export", hint="move it away, or choose a new folder")

@@ -45,11 +45,12 @@ def export(
     if form == "pinecone-parquet":
         tables.pinecone_folder(namespace)
         settings["namespace"] = namespace
-    found = manifest.read_verified(layout.vectors, "vectors")
-    parents = {"vectors": found.content_id}
+    manifest.read(layout.vectors, "vectors")  # before any lock is made
     target = (to or layout.exports / f"{layout.run}-{form}").absolute()
-    refuse_foreign(target)
-    with lock(layout.root / ".locks" / "exports.lock"):
+    with lock(layout.root / ".locks" / "exports.lock"), lock(layout.lock(layout.vectors), shared=True):
+        found = manifest.read_verified(layout.vectors, "vectors")
+        parents = {"vectors": found.content_id}
+        refuse_foreign(target)
         there = up_to_date(target, "export", manifest.fingerprint("export", parents, settings))
         if there:
             return there

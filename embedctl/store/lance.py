@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from embedctl.artifacts.folder import remove_if_there
 from embedctl.errors import ArtifactError, ConfigError
 from embedctl.settings import StoreSettings
 from embedctl.store import filters
@@ -67,6 +68,7 @@ class LanceStore:
                 hint="--set store.collection=NAME starts another table",
             )
         if have is None:
+            remove_if_there(self._place)  # by an upsert that was killed while it made the table
             self._opened = self._connection().create_table(self._name, schema=schema(dim))
             self._is_new = True
         self._refuse_old()
@@ -107,9 +109,9 @@ class LanceStore:
         found = table.search().where(_one_of(ids)).select(["id", "vector"]).to_arrow()
         return dict(zip(found.column("id").to_pylist(), found.column("vector").to_numpy(), strict=True))
 
-    def finish(self) -> None:
+    def finish(self, *, written: bool) -> None:
         """Bring the indexes up to date, those of vectors and metadata once there are enough rows; clean up."""
-        from lancedb.index import FTS, BTree, IvfRq, LabelList
+        from lancedb.index import FTS, BTree, IvfFlat, IvfRq, LabelList
 
         table = self._table()
         if table is None:
@@ -117,13 +119,15 @@ class LanceStore:
         wanted: dict[str, Any] = {"text": FTS()} if self._settings.full_text else {}
         least = self._settings.index_from_rows
         if least and table.count_rows() >= least:
-            wanted |= {"vector": IvfRq(distance_type="cosine"), "labels": LabelList(), "id": BTree()}
+            # A digest has a bit for each value, in whole bytes.
+            vectors = IvfFlat if (self.dim or 0) % 8 else IvfRq
+            wanted |= {"vector": vectors(distance_type="cosine"), "labels": LabelList(), "id": BTree()}
         have = self._indexed()
         for column, kind in wanted.items():
             if column not in have:
                 table.create_index(column, config=kind)
         # What is new has nothing to clean up, and its indexes hold all rows.
-        if not self._is_new or table.stats()["fragment_stats"]["num_fragments"] > _MOST_FRAGMENTS:
+        if written and (not self._is_new or table.stats()["fragment_stats"]["num_fragments"] > _MOST_FRAGMENTS):
             # Each write made a version of its own; keep those of the last hour for readers that are under way.
             table.optimize(cleanup_older_than=timedelta(hours=1))
 
@@ -146,7 +150,7 @@ class LanceStore:
         if "text" not in self._indexed():
             raise ConfigError(
                 f"table {self._name!r} has no index of words",
-                hint="`embedctl embed upsert` makes it when it next writes, with store.full_text = true",
+                hint="`embedctl embed upsert` makes it, with store.full_text = true",
             )
         # Not the text alone, in which LanceDB would read quotation marks as a phrase. Any: mypy sees no defaults.
         words: Any = MatchQuery
@@ -171,9 +175,14 @@ class LanceStore:
         return lancedb.connect(str(self._folder))
 
     def _table(self) -> Any:
-        if self._opened is None and (self._folder / f"{self._name}.lance").is_dir():
+        # The folder comes first, then what makes it a table.
+        if self._opened is None and any((self._place / "_versions").glob("*.manifest")):
             self._opened = self._connection().open_table(self._name)
         return self._opened
+
+    @property
+    def _place(self) -> Path:
+        return self._folder / f"{self._name}.lance"
 
 
 def _hits(query: Any, k: int, condition: str, *, score: str) -> list[Hit]:

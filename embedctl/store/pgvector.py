@@ -174,13 +174,13 @@ class PgvectorStore:
             query = "SELECT id, {send}(embedding) FROM {table} WHERE id = ANY (%s)"
             return {id_: copies.received(sent, self._column) for id_, sent in self._run(cursor, query, [list(ids)])}
 
-    def finish(self) -> None:
+    def finish(self, *, written: bool) -> None:
         """Make the indexes, once there are enough rows; they follow every later write by themselves."""
         least = self._settings.index_from_rows
         if not least or self.count() < least:
             return
         with self._database.transaction() as cursor:
-            have = self._indexed(cursor)
+            have = before = self._indexed(cursor)
             if "embedding" not in have and (self._dim or 0) <= _INDEXED_DIMS[self._column]:
                 # Building in less memory than the graph takes is many times slower.
                 self._run(
@@ -191,7 +191,8 @@ class PgvectorStore:
                 self._run(cursor, "CREATE INDEX ON {table} USING gin (metadata jsonb_path_ops)")
             if self._words and "words" not in have:
                 self._run(cursor, "CREATE INDEX ON {table} USING gin (words)")
-            self._run(cursor, "ANALYZE {table}")
+            if written or self._indexed(cursor) != before:
+                self._run(cursor, "ANALYZE {table}")
 
     def search(self, vector: Vector, k: int, *, model: str, where: Where) -> list[Hit]:
         if self.dim is None:

@@ -108,7 +108,7 @@ class PineconeStore:
         with translated(self.target):
             return api.fetch(ids)
 
-    def finish(self) -> None:
+    def finish(self, *, written: bool) -> None:
         """Nothing to tidy up."""
 
     def search(self, vector: Vector, k: int, *, model: str, where: Where) -> list[Hit]:

@@ -108,8 +108,8 @@ class Store(Protocol):
     def fetch(self, ids: Sequence[str]) -> dict[str, Vector]:
         """The stored values of those ids (at most 100) that are there."""
 
-    def finish(self) -> None:
-        """Tidy up after many writes."""
+    def finish(self, *, written: bool) -> None:
+        """Make the indexes that are wanted and missing; tidy up, if anything was ``written``."""
 
     def search(self, vector: Vector, k: int, *, model: str, where: Where) -> list[Hit]:
         """The ``k`` vectors of ``model`` nearest to ``vector``, best first."""

@@ -74,12 +74,17 @@ def upsert(
     watch: Watch = unwatched,
 ) -> Tally:
     """Send those of ``vectors/NAME`` that the store does not hold with the same digest."""
-    source = manifest.read(layout.vectors, "vectors")
+    manifest.read(layout.vectors, "vectors")  # before any place is made for a store
     store = open_store(settings, layout, secrets or Secrets())
     patience = patience or Patience(deadline_seconds=settings.deadline_seconds)
-    with lock(layout.root / ".locks" / f"store-{settings.kind}.lock"), open_ledger(layout.ledger) as ledger:
-        job = Job(settings, layout, source, store, ledger, patience, watch)
-        return _run(job, wish or Wish())
+    with (
+        lock(layout.root / ".locks" / f"store-{settings.kind}.lock"),
+        lock(layout.lock(layout.vectors), shared=True),
+        open_ledger(layout.ledger) as ledger,
+    ):
+        # No other vectors take the place of these while they are read.
+        source = manifest.read(layout.vectors, "vectors")
+        return _run(Job(settings, layout, source, store, ledger, patience, watch), wish or Wish())
 
 
 def finished(settings: StoreSettings, layout: Layout, secrets: Secrets) -> tuple[str, int] | None:
@@ -125,6 +130,9 @@ def _run(job: Job, wish: Wish) -> Tally:
             written = sum(len(rows) for rows, _ in stale(job, found, empty=empty))
         else:
             written, sent = _send(job, found, empty=empty)
+    elif not wish.dry_run:
+        # An index may be asked for only now.
+        job.ask(lambda: job.store.finish(written=False))
     deleted = verified = 0
     if wish.prune_stale:
         deleted = sum(map(len, stale_ids(job))) if wish.dry_run else prune(job)
@@ -167,7 +175,7 @@ def _send(job: Job, found: Difference, *, empty: bool) -> tuple[int, int]:
     finally:
         found.rejects.write()
     # Also where nothing was left to send: an earlier run may have ended before its indexes were made.
-    job.ask(job.store.finish)
+    job.ask(lambda: job.store.finish(written=True))
     if not note_ids:
         job.ledger.forget(job.target, sorted(found.doubted - found.rejects.reasons.keys()))
     return sender.counts.acknowledged, sender.counts.sent
