@@ -60,3 +60,24 @@ def test_a_damaged_cache_is_replaced_and_a_full_disk_does_no_harm(tmp_path: Path
         cache.put([(b"k" * 16, b"row")])
         assert cache.get([b"k" * 16]) == {b"k" * 16: b"row"}
     assert "damaged" in caplog.text
+
+
+def test_a_cache_that_cannot_be_opened_is_kept_and_gone_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with VectorCache(tmp_path / "cache", megabytes=2) as cache:
+        cache.put([(b"k" * 16, b"row")])
+
+    def full(*_: object, **__: object) -> None:
+        fault = sqlite3.OperationalError("database or disk is full")
+        fault.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr("diskcache.Cache", full)
+        with VectorCache(tmp_path / "cache", megabytes=2) as cache:
+            cache.put([(b"l" * 16, b"row")])
+            assert cache.get([b"k" * 16]) == {}
+    with VectorCache(tmp_path / "cache", megabytes=2) as cache:
+        assert cache.get([b"k" * 16]) == {b"k" * 16: b"row"}
+    (tmp_path / "file").write_text("")
+    with VectorCache(tmp_path / "file", megabytes=2) as cache:
+        assert cache.get([b"k" * 16]) == {}

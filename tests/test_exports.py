@@ -215,7 +215,7 @@ def test_pinecone_finds_a_folder_per_namespace_and_flat_metadata(namespace: str)
 
 
 def test_what_pinecone_refuses_is_refused_before():
-    layout, _ = made(["Ü"])
+    layout, _ = made(["Ü" * 100])
 
     with pytest.raises(DataError, match="ASCII"):
         export("pinecone-parquet", layout)

@@ -189,13 +189,13 @@ def test_pinecone_is_asked_for_the_same_filter():
 
 
 def test_conditions_are_read_as_json_or_as_they_stand():
-    read = filters.parsed(
-        ["a=1", "a=x", "b=true", 'c="1"', "d=x=y", "e=", "f=null", "g=[1]", "h=NaN", "i=1e999", "j=2.50"]
-    )
+    texts = ["a=1", "a=x", "b=true", 'c="1"', "d=x=y", "e=", "f=null", "g=[1]", "h=NaN", "i=1e999", "j=2.50"]
+
+    read = filters.parsed([*texts, "k=" + "9" * 5000])
 
     assert read == {
-        "a": [1, "x"], "b": [True], "c": ["1"], "d": ["x=y"], "e": [""], "f": ["null"], "g": ["[1]"], "h": ["NaN"],
-        "i": ["1e999"], "j": [2.5],
+        "a": [1, "1", "x"], "b": [True, "true"], "c": ["1"], "d": ["x=y"], "e": [""], "f": ["null"], "g": ["[1]"],
+        "h": ["NaN"], "i": ["1e999"], "j": [2.5, "2.50", "2.5"], "k": ["9" * 5000],
     }  # fmt: skip
     for bad in ("a", "=1", "", "text=river"):
         with pytest.raises(ConfigError):

@@ -9,8 +9,8 @@ import pytest
 from embedctl.artifacts.folder import lock
 from embedctl.embedding.export import export
 from embedctl.errors import LockedError, RefusedError
-from embedctl.store.upsert import upsert
-from tests.conftest import Run, options, prepare, tiny, train
+from embedctl.store.upsert import Wish, upsert
+from tests.conftest import Run, options, prepare, tiny, train, write_corpus
 from tests.rows import random_batch, write_vectors
 
 
@@ -77,3 +77,64 @@ def test_what_lies_beside_an_older_export_is_not_deleted():
     assert Path("out/notes.txt").read_text() == "mine"
     Path("out/notes.txt").unlink()
     assert export("npy", loaded.layout, to=Path("out")).made
+
+
+def test_two_projects_in_one_collection_are_told_and_nothing_of_the_other_is_pruned(
+    run: Run, caplog: pytest.LogCaptureFixture
+):
+    for name, count in (("a", 30), ("b", 20)):
+        loaded = tiny(f"project.name={name}", f"project.run={name}")
+        write_vectors(loaded.layout, random_batch(count))
+        tally = upsert(loaded.settings.store, loaded.layout)
+
+    assert (tally.unchanged, "filled by project a" in caplog.text) == (20, True)
+    with pytest.raises(RefusedError, match="project a"):
+        upsert(loaded.settings.store, loaded.layout, Wish(prune_stale=True))
+
+
+def test_hybrid_search_with_a_model_that_has_no_vectors_says_so(run: Run):
+    loaded = prepare()
+    train(loaded)
+    assert run(*options(), "embed", "generate").code == 0
+    assert run(*options(), "embed", "upsert").code == 0
+    assert run(*options(), "embed", "search", "river", "--mode", "hybrid").code == 0
+    assert run(*options(), "checkpoint", "restore", "0").code == 0
+
+    for mode in ("vector", "hybrid"):
+        assert run(*options(), "embed", "search", "river", "--mode", mode).code == 12
+
+
+def test_numbers_are_found_where_they_are_text_too(run: Run):
+    file = write_corpus(Path("text")) / "records.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    years = {0: 2020, 1: "2020", 2: [2019, 2020], 3: "2021"}
+    told = [{**row, **({"year": years[n]} if n in years else {})} for n, row in enumerate(rows)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in told))
+    assert run(*options("data.held_percent=0"), "run").code == 0
+
+    def found(condition: str) -> set[str]:
+        words = ["--json", "embed", "search", "river", "--where", condition]
+        hits = json.loads(run(*options("data.held_percent=0"), *words).out)["hits"]
+        return {hit["metadata"]["record"] for hit in hits}
+
+    names = [row["id"] for row in rows]
+    assert found("year=2020") == {*names[:3]}
+    assert found('year="2020"') == {names[1]}
+
+
+def test_what_cannot_be_asked_is_refused(run: Run):
+    train(prepare())
+    assert run(*options(), "embed", "generate").code == 0
+    assert run(*options(), "embed", "upsert").code == 0
+    Path("folder.txt").mkdir()
+    Path("afile").write_text("")
+    Path("asked.txt").write_bytes("\ufeffriver\n".encode())
+
+    def code(*words: str) -> int:
+        return run(*options(), "embed", "search", *words).code
+
+    assert code("caf\udce9") == 2
+    assert code("--queries", "folder.txt") == 2
+    assert code("--queries", "asked.txt", "--to", "afile/x.jsonl") == 9
+    assert code("--queries", "asked.txt", "--to", "x.jsonl") == 0
+    assert json.loads(Path("x.jsonl").read_text())["text"] == "river"

@@ -134,8 +134,7 @@ def test_one_bad_record_among_many_is_found_and_named(server: LoopbackPinecone):
     [
         (batch([""], np.ones((1, 4))), "ASCII"),
         (batch(["x" * 513], np.ones((1, 4))), "ASCII"),
-        (batch(["ünïcode"], np.ones((1, 4))), "ASCII"),
-        (batch(["a\0b"], np.ones((1, 4))), "ASCII"),
+        (batch(["ü" * 100], np.ones((1, 4))), "ASCII"),
         (batch(["x"], np.zeros((1, 4))), "zero"),
         (batch(["x"], np.array([[1, np.nan, 1, 1]])), "finite"),
         (batch(["x"], np.array([[1, np.inf, 1, 1]])), "finite"),

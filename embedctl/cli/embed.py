@@ -189,6 +189,8 @@ def _asked(text: str | None, queries: Path | None, to: Path | None) -> "list[Que
         return read_queries(queries)
     if not str(text).strip():
         raise ConfigError("the text to search for is empty", hint='embedctl embed search "what you look for"')
+    if str(text).encode(errors="ignore") != str(text).encode(errors="surrogatepass"):
+        raise ConfigError("the text to search for is not UTF-8")
     return [Query("1", str(text))]
 
 

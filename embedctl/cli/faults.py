@@ -14,6 +14,8 @@ _STORAGE = {
     errno.EFBIG: "the file is larger than the system allows",
     errno.EACCES: "permission denied",
     errno.ENOTDIR: "a file is where a folder should be",
+    errno.EEXIST: "a file is where a folder should be",
+    errno.EISDIR: "a folder is where a file should be",
     errno.EPERM: "permission denied",
     errno.EMFILE: "too many open files",
 }

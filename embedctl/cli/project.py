@@ -189,4 +189,6 @@ def _place(loaded: "Loaded") -> str:
     store, layout = loaded.settings.store, loaded.layout
     if store.kind == "lancedb":
         return _inside(layout.store / f"{store.collection}.lance", loaded)
+    if store.kind == "pgvector":
+        return "PostgreSQL table " + ".".join(filter(None, [store.namespace, store.collection]))
     return f"Pinecone index {store.host or store.collection}"

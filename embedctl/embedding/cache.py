@@ -51,11 +51,9 @@ class VectorCache:
         self._folder, self._megabytes = folder, megabytes
         self._cache: diskcache.Cache | None = None
         try:
-            self._cache = self._opened()
-        except sqlite3.DatabaseError as fault:
-            _log.warning("%s is damaged (%s); starting an empty one", folder, fault)
-            folders.remove_if_there(folder)
-            self._cache = self._opened()
+            self._cache = self._whole()
+        except (sqlite3.Error, OSError, diskcache.Timeout) as fault:
+            self._give_up(fault)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The rows that are there and whole."""
@@ -92,6 +90,16 @@ class VectorCache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _whole(self) -> diskcache.Cache:
+        try:
+            return self._opened()
+        except sqlite3.DatabaseError as fault:
+            if fault.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            _log.warning("%s is damaged (%s); starting an empty one", self._folder, fault)
+            folders.remove_if_there(self._folder)
+            return self._opened()
 
     def _opened(self) -> diskcache.Cache:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

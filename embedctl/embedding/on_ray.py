@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from embedctl.artifacts.growing import Shard
-from embedctl.embedding.shards import Tally
+from embedctl.embedding.shards import ShardMaker, Tally
 from embedctl.embedding.task import Task
 from embedctl.embedding.windows import Window
 from embedctl.errors import ConfigError, EmbedctlError, RemoteError
@@ -29,11 +29,12 @@ class Actor:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._opened = task.opened()
-        self._maker = self._opened.__enter__()
+        self._maker: ShardMaker | None = None
 
     def make(self, window: Window) -> tuple[Shard, Tally] | EmbedctlError:
-        """An expected failure is given back: Ray would wrap it."""
+        """An expected failure is given back: Ray would wrap it, and take one of the constructor for a lost node."""
         try:
+            self._maker = self._maker or self._opened.__enter__()
             return self._maker.make(window, self._task.key(window))
         except EmbedctlError as fault:
             return fault

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedctl.artifacts.folder import write_file
+from embedctl.embedding.exports.plain import sent_id
 from embedctl.embedding.vectors import matrix
 from embedctl.store.protocol import Limits
 
@@ -61,15 +62,10 @@ def _check_vectors(rows: pa.RecordBatch, dim: int, bad: dict[int, str]) -> None:
 def _check_names(rows: pa.RecordBatch, limits: Limits, bad: dict[int, str]) -> None:
     ids = rows.column("id")
     if limits.id_characters is not None:
-        lengths = pc.utf8_length(ids)
-        wrong = pc.or_(pc.or_(pc.equal(lengths, 0), pc.greater(lengths, limits.id_characters)), _odd(ids))
+        lengths = np.array([len(sent_id(id_)) for id_ in ids.to_pylist()])
         reason = f"the id is not one that the store takes: 1 to {limits.id_characters} ASCII characters"
-        bad.update({int(at): reason for at in np.flatnonzero(wrong.to_numpy(zero_copy_only=False))})
+        bad.update({int(at): reason for at in np.flatnonzero((lengths == 0) | (lengths > limits.id_characters))})
     if limits.metadata_bytes is not None:
         sizes = pc.binary_length(rows.column("metadata")).to_numpy()
         for at in np.flatnonzero(sizes > limits.metadata_bytes):
             bad[int(at)] = f"the metadata has {sizes[at]:,} bytes, the store takes {limits.metadata_bytes:,}"
-
-
-def _odd(ids: pa.Array) -> pa.Array:
-    return pc.or_(pc.invert(pc.string_is_ascii(ids)), pc.match_substring(ids, "\0"))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
+from embedctl.embedding.exports.plain import as_text
 from embedctl.errors import ConfigError
 from embedctl.store.protocol import Where
 
@@ -17,7 +18,10 @@ Scalar = str | int | float | bool
 
 
 def parsed(conditions: Sequence[str]) -> dict[str, list[Scalar]]:
-    """``KEY=VALUE`` texts; a value is a JSON string, number, true or false, else the text as it stands."""
+    """``KEY=VALUE`` texts; a value is a JSON string, else the text as it stands, and a number, true or false beside it.
+
+    Whether a key holds numbers or text that looks like them (all fields of a CSV are text) is not known beforehand.
+    """
     where: dict[str, list[Scalar]] = {}
     for condition in conditions:
         key, equals, text = condition.partition("=")
@@ -27,7 +31,7 @@ def parsed(conditions: Sequence[str]) -> dict[str, list[Scalar]]:
             )
         if key == "text":
             raise ConfigError("the text itself is no filter", hint="--mode keyword finds words in it")
-        where.setdefault(key, []).append(_value(text))
+        where.setdefault(key, []).extend(_values(text))
     return where
 
 
@@ -68,15 +72,16 @@ def _label(name: str, value: Scalar) -> str:
         return f"{name}=s{value}"
     if isinstance(value, bool):
         return f"{name}=b{value}"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return f"{name}=n{value!r}"
+    return f"{name}=n{as_text(value)}"
 
 
-def _value(text: str) -> Scalar:
+def _values(text: str) -> list[Scalar]:
     try:
         value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return text
-    finite = not isinstance(value, float) or math.isfinite(value)
-    return value if isinstance(value, str | int | float) and finite else text
+    except (ValueError, RecursionError):
+        return [text]
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return [text]
+    return [value, *dict.fromkeys([text, as_text(value)])]

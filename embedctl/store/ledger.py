@@ -21,6 +21,7 @@ _TABLES = (
     "stored (target INTEGER NOT NULL, id TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (target, id)) WITHOUT ROWID",
     "whole (name TEXT PRIMARY KEY, target TEXT NOT NULL, vectors TEXT NOT NULL, count INTEGER NOT NULL,"
     " held INTEGER NOT NULL) WITHOUT ROWID",
+    "projects (name TEXT NOT NULL, project TEXT NOT NULL, PRIMARY KEY (name, project)) WITHOUT ROWID",
 )
 
 
@@ -192,6 +193,15 @@ class Ledger:
         """The vectors that were last brought into the collection as a whole, if it was not touched since."""
         found = self._connection.execute(_FINISHED, (name,)).fetchone()
         return None if found is None else Whole(*found)
+
+    def add_project(self, name: str, project: str) -> list[str]:
+        """Note that ``project`` fills the collection; the others that have."""
+        with self._connection:
+            self._connection.execute("INSERT OR IGNORE INTO projects VALUES (?, ?)", (name, project))
+        rows = self._connection.execute(
+            "SELECT project FROM projects WHERE name = ? AND project != ? ORDER BY project", (name, project)
+        )
+        return [str(row[0]) for row in rows]
 
     def _set(self, target: str, rows: Iterable[tuple[str, str]]) -> None:
         number = self._number(target)

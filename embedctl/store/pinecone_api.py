@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from embedctl.embedding.exports.plain import own_id, sent_id
 from embedctl.embedding.vectors import matrix
 from embedctl.store import pinecone_rows as wire
 from embedctl.store.protocol import Hit, Vector
@@ -46,14 +47,16 @@ class VectorsApi:
         answer = self._index.query(
             vector=vector.tolist(), top_k=k, namespace=self.namespace, include_metadata=True, filter=conditions
         )
-        return [Hit(match.id, float(match.score), wire.public(match.metadata or {})) for match in answer.matches]
+        return [
+            Hit(own_id(match.id), float(match.score), wire.public(match.metadata or {})) for match in answer.matches
+        ]
 
     def fetch(self, ids: Sequence[str]) -> dict[str, Vector]:
-        found = self._index.fetch(ids=list(ids), namespace=self.namespace).vectors
-        return {id_: np.array(record.values, dtype=np.float32) for id_, record in found.items()}
+        found = self._index.fetch(ids=list(map(sent_id, ids)), namespace=self.namespace).vectors
+        return {own_id(id_): np.array(record.values, dtype=np.float32) for id_, record in found.items()}
 
     def delete(self, ids: Sequence[str]) -> None:
-        self._index.delete(ids=list(ids), namespace=self.namespace)
+        self._index.delete(ids=list(map(sent_id, ids)), namespace=self.namespace)
 
 
 class DocumentsApi:
@@ -73,15 +76,17 @@ class DocumentsApi:
         answer = self._documents.search(
             namespace=self.namespace, score_by=score_by, top_k=k, include_fields=["*"], filter=conditions
         )
-        return [Hit(found.id, float(found.score), self._metadata(found.to_dict())) for found in answer.matches]
+        return [Hit(own_id(found.id), float(found.score), self._metadata(found.to_dict())) for found in answer.matches]
 
     def fetch(self, ids: Sequence[str]) -> dict[str, Vector]:
-        answer = self._documents.fetch(ids=list(ids), namespace=self.namespace, include_fields=[self._field])
+        answer = self._documents.fetch(
+            ids=list(map(sent_id, ids)), namespace=self.namespace, include_fields=[self._field]
+        )
         found = {id_: document.get(self._field) for id_, document in answer.documents.items()}
-        return {id_: np.array(values, dtype=np.float32) for id_, values in found.items() if values is not None}
+        return {own_id(id_): np.array(values, dtype=np.float32) for id_, values in found.items() if values is not None}
 
     def delete(self, ids: Sequence[str]) -> None:
-        self._documents.delete(ids=list(ids), namespace=self.namespace)
+        self._documents.delete(ids=list(map(sent_id, ids)), namespace=self.namespace)
 
     def _metadata(self, document: dict[str, Any]) -> dict[str, Any]:
         own = ("_id", "_score", self._field)
@@ -94,4 +99,4 @@ def _records(rows: pa.RecordBatch, model: str) -> Iterator[tuple[str, Any, dict[
 
     columns = (rows.column(name).to_pylist() for name in ("id", "digest", "metadata"))
     for id_, digest, raw, vector in zip(*columns, matrix(rows), strict=True):
-        yield id_, orjson.Fragment(wire.decimals(vector)), wire.metadata_of(raw, digest, model)
+        yield sent_id(id_), orjson.Fragment(wire.decimals(vector)), wire.metadata_of(raw, digest, model)

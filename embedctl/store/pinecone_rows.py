@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import JsonValue
 
-from embedctl.embedding.exports.tables import flat
+from embedctl.embedding.exports.plain import flat, sent_id
 from embedctl.embedding.vectors import matrix
 from embedctl.errors import ConfigError
 from embedctl.store.protocol import Vector, Where
@@ -30,7 +30,7 @@ def decimals(values: Vector) -> bytes:
 def sizes(rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """(rows,) bytes of each record on the wire, from above."""
     metadata = [len(raw.encode()) for raw in rows.column("metadata").to_pylist()]
-    names = [len(id_) for id_ in rows.column("id").to_pylist()]
+    names = [len(sent_id(id_)) for id_ in rows.column("id").to_pylist()]
     values = [len(decimals(vector)) for vector in matrix(rows)]
     held = np.array([metadata, names, values], dtype=np.int64).sum(axis=0)
     return np.asarray(held + (_FRAME_BYTES + _OWN_BYTES), dtype=np.int64)

@@ -32,12 +32,15 @@ def read_queries(file: Path) -> list[Query]:
     if file.suffix not in (".txt", ".jsonl"):
         raise ConfigError(f"want a .txt or .jsonl file of queries, got {file}")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines() if file.suffix == ".txt" else _lines(file)
+        text = file.read_text(encoding="utf-8-sig")  # as Windows writes it
     except FileNotFoundError:
         raise NotFoundError(f"no file {file}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{file} is a folder, want a file of queries") from None
     except UnicodeDecodeError as fault:
         raise DataError(f"{file} is not UTF-8 ({fault.reason} at byte {fault.start})") from None
-    read = _plain if file.suffix == ".txt" else _object
+    # Not splitlines for both: a JSON string may hold U+2028.
+    lines, read = (text.splitlines(), _plain) if file.suffix == ".txt" else (text.split("\n"), _object)
     found = [read(line, number, file) for number, line in enumerate(lines, start=1) if line.strip()]
     if not found:
         raise DataError(f"{file} holds no queries")
@@ -73,11 +76,6 @@ def write_lines(file: Path, lines: Iterable[str]) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync(file.parent)
-
-
-def _lines(file: Path) -> list[str]:
-    # Not splitlines: a JSON string may hold U+2028.
-    return file.read_text(encoding="utf-8").split("\n")
 
 
 def _plain(line: str, number: int, file: Path) -> Query:

@@ -72,10 +72,7 @@ class Searcher:
         Raises ``NotFoundError`` where nothing is near, which can only be if there is no vector of this model.
         """
         vectors: Sequence[Vector | None] = [None] * len(texts) if self._model is None else list(self._vectors(texts))
-        found = [self._answer(text, vector) for text, vector in zip(texts, vectors, strict=True)]
-        if self._wanted.mode == "vector" and not self._wanted.where and not all(found):
-            raise self._holds_none()
-        return found
+        return [self._answer(text, vector) for text, vector in zip(texts, vectors, strict=True)]
 
     def _holds_none(self) -> NotFoundError:
         which = f"in {self._embedding.model}" if self.step is None else f"at step {self.step}"
@@ -91,6 +88,8 @@ class Searcher:
         if vector is not None:
             search = functools.partial(store.search, vector, depth, model=model, where=wanted.where)
             lists.append(persist(search, store.target, _PATIENCE))
+            if not lists[0] and not wanted.where:
+                raise self._holds_none()
         if wanted.mode != "vector":
             search = functools.partial(store.keyword, text, depth, model=model, where=wanted.where)
             lists.append(persist(search, store.target, _PATIENCE))

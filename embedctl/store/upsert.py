@@ -1,5 +1,6 @@
 """Bringing a store up to date with the vectors; running it twice changes nothing."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from embedctl.artifacts import manifest
 from embedctl.artifacts.folder import lock
 from embedctl.artifacts.layout import Layout
-from embedctl.errors import AuthError, ConfigError
+from embedctl.errors import AuthError, ConfigError, RefusedError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.settings import Secrets, StoreSettings
 from embedctl.store.checking import Rejects
@@ -19,6 +20,8 @@ from embedctl.store.pruning import prune, stale_ids
 from embedctl.store.retrying import Patience
 from embedctl.store.sending import Sender, Window
 from embedctl.store.verifying import verify
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ def _run(job: Job, wish: Wish) -> Tally:
     if not wish.dry_run or job.ask(lambda: job.store.dim) is not None:
         # A key that is not good, an index that is not there or of another width: all of that before any work.
         job.ask(lambda: job.store.create(job.source.number("dim")))
+    _look_for_others(job, wish)
     held = job.ask(job.store.count)
     whole = _is_whole(job, held)
     found = Difference(Rejects(job.rejects), unchanged=job.total if whole else 0)
@@ -146,6 +150,19 @@ def _run(job: Job, wish: Wish) -> Tally:
         job.target, written, found.unchanged, changed=min(found.changed, written), sent=sent, rejected=len(rejected),
         deleted=deleted, verified=verified, rejects=job.rejects if rejected and not wish.dry_run else None,
     )  # fmt: skip
+
+
+def _look_for_others(job: Job, wish: Wish) -> None:
+    """Ids are those of records: two projects' may be the same, and what one lacks may be the other's."""
+    others = job.ledger.add_project(job.name, job.layout.name)
+    if not others:
+        return
+    hint = "--set store.collection=NAME keeps them apart"
+    if wish.prune_stale:
+        raise RefusedError(
+            f"{job.name} is filled by project {', '.join(others)} too, whose vectors would go", hint=hint
+        )
+    _log.warning("%s is filled by project %s too: equal ids take each other's place; %s", job.name, others[0], hint)
 
 
 def _is_whole(job: Job, held: int) -> bool:

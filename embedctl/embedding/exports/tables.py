@@ -1,17 +1,16 @@
 """Parquet: the vectors as they are kept, and in the layout of Pinecone's bulk import."""
 
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import JsonValue
 
 from embedctl.embedding.exports.blocks import BATCH_ROWS, Block, Source
+from embedctl.embedding.exports.plain import flat, own_id, sent_id
 from embedctl.embedding.vectors import matrix
 from embedctl.errors import ConfigError, DataError
 
@@ -85,22 +84,12 @@ def read_pinecone(folder: Path, source: Source) -> Iterator[Block]:
         for batch in pq.ParquetFile(part).iter_batches(batch_size=BATCH_ROWS):
             values = batch.column("values").flatten().to_numpy().reshape(len(batch), source.dim)
             texts = batch.column("metadata").to_pylist()
-            yield Block(batch.column("id").to_pylist(), values, [json.loads(text) for text in texts])
+            ids = list(map(own_id, batch.column("id").to_pylist()))
+            yield Block(ids, values, [json.loads(text) for text in texts])
 
 
 def flat_of(raw: str) -> dict[str, Any]:
     return flat(json.loads(raw))
-
-
-def flat(metadata: Mapping[str, JsonValue]) -> dict[str, Any]:
-    """Pinecone takes no null, no nesting, and lists of strings alone."""
-    taken: dict[str, Any] = {}
-    for name, value in metadata.items():
-        plain = isinstance(value, str | bool) or (isinstance(value, int | float) and math.isfinite(value))
-        strings = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        if value is not None:
-            taken[name] = value if plain or strings else json.dumps(value, ensure_ascii=False)
-    return taken
 
 
 def _kept(source: Source) -> pa.Schema:
@@ -111,15 +100,16 @@ def _kept(source: Source) -> pa.Schema:
 
 def _pinecone_table(block: Block) -> pa.Table:
     metadata = [json.dumps(flat_of(raw), ensure_ascii=False) for raw in block.metadata or []]
-    for id_, values, text in zip(block.ids, block.values, metadata, strict=True):
+    ids = list(map(sent_id, block.ids))
+    for id_, values, text in zip(ids, block.values, metadata, strict=True):
         _refuse_for_pinecone(id_, values, text)
     offsets = np.arange(len(block.ids) + 1, dtype=np.int32) * block.values.shape[1]
     lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(block.values.ravel()))
-    return pa.table({"id": block.ids, "values": lists, "metadata": metadata}, schema=_PINECONE)
+    return pa.table({"id": ids, "values": lists, "metadata": metadata}, schema=_PINECONE)
 
 
 def _refuse_for_pinecone(id_: str, values: Any, metadata: str) -> None:
-    if not id_ or len(id_) > _ID_CHARACTERS or not id_.isascii() or "\0" in id_:
+    if not id_ or len(id_) > _ID_CHARACTERS:
         raise DataError(f"the id {id_!r} is not one for Pinecone: want 1 to {_ID_CHARACTERS} ASCII characters")
     if not values.any():
         raise DataError(f"the vector of {id_} is all zeros, which Pinecone refuses")
