@@ -227,10 +227,16 @@ def _anchor(values: dict[str, Any], root: Path) -> None:
         *((source, "path") for source in (sources if isinstance(sources, list) else ())),
         (values.get("tokens"), "tokenizer"),
         (values.get("evaluation"), "similarity_file"),
+        (values.get("embedding"), "model"),
     ]
     for table, key in tables:
         if isinstance(table, dict) and isinstance(table.get(key), str | Path) and str(table[key]):
             table[key] = root / Path(table[key]).expanduser()
+    model = values.get("model")
+    if isinstance(model, dict) and isinstance(model.get("init_from"), str) and model["init_from"]:
+        # Else it is the name of one of the Hub's.
+        here = root / Path(model["init_from"]).expanduser()
+        model["init_from"] = str(here) if here.exists() else model["init_from"]
     evaluation = values.get("evaluation")
     folders = evaluation.get("beir_folders") if isinstance(evaluation, dict) else None
     if isinstance(evaluation, dict) and isinstance(folders, list) and all(isinstance(f, str | Path) for f in folders):

@@ -14,7 +14,7 @@ from embedctl.artifacts.outcome import Outcome
 from embedctl.checkpoint import files
 from embedctl.data import corpus, validation
 from embedctl.embedding import generation
-from embedctl.errors import EmbedctlError
+from embedctl.errors import ArtifactError, EmbedctlError, NotFoundError
 from embedctl.evaluation import report
 from embedctl.loading import Loaded
 from embedctl.model.published import tokens_settings
@@ -151,7 +151,7 @@ def _make_validation(loaded: Loaded, tokens: TokensSettings, watch: Watch) -> Ou
 
 
 def _make_run(loaded: Loaded, watch: Watch) -> Outcome:
-    resume = standing_of_run(loaded).state == "unfinished"
+    resume = standing_of_run(loaded).state in ("unfinished", "damaged")
     plan = training.Plan(resume=resume)
     return training.train(loaded.settings, loaded.layout, plan, secrets=loaded.secrets, watch=watch)
 
@@ -193,9 +193,12 @@ def standing_of_run(loaded: Loaded, stage: Stage | None = None) -> Standing:
     """How the training run stands: its head has to be made from the tokens at hand, and be the last step."""
     stage = stage or next(s for s in stages(loaded) if s.kind == "checkpoint")
     checkpoints = files.scan(stage.folder)
-    if not checkpoints:
+    try:
+        head = files.head(stage.folder)
+    except NotFoundError:
         return Standing(stage, "missing", "", None)
-    head = files.head(stage.folder)
+    except ArtifactError as fault:
+        return Standing(stage, "damaged", fault.message, None)
     tokens = manifest.find(loaded.layout.tokens, "tokens")
     why = manifest.difference(head.manifest, {"tokens": tokens.content_id if tokens else None}, stage.recipe())
     if why:

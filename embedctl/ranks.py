@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from embedctl.errors import ConfigError
 
 _LEAVING = "embedctl/leaving"
+# For the first process, which alone evaluates and saves. `torchrun` ends the others if one of them dies.
+_LONGEST_WAIT = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def joined(device: str) -> Iterator[Ranks]:
                 hint="lower --nproc-per-node",
             )
         torch.cuda.set_device(number)
-    dist.init_process_group("nccl" if gpu else "gloo")
+    dist.init_process_group("nccl" if gpu else "gloo", timeout=_LONGEST_WAIT)
     try:
         yield Ranks(dist.get_rank(), size)
         _wait_for_all(size)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from embedctl.checkpoint import files
 from embedctl.errors import DataError
 from embedctl.evaluation import beir, ranking
-from embedctl.evaluation.beir import BeirFolder
+from embedctl.evaluation.beir import BeirFolder, Judged
 from embedctl.evaluation.ranking import Ranking, rank_by_model, rank_by_words
 from embedctl.settings import EvaluationSettings
 from tests.conftest import Run, options, prepare, sentences, tiny, train
@@ -66,7 +66,7 @@ def test_windows_and_ties_are_ordered_as_one_list(seed: int, sizes: list[int]):
 
     for row, best in zip(scores, kept, strict=True):
         there = sorted(((score, name) for score, name in zip(row, names, strict=True) if score > -np.inf), reverse=True)
-        assert best == [name for _, name in there[:7]]
+        assert best == [name for _, name in there[: 7 + 1]]  # one more, for the query itself
 
 
 def test_names_are_kept_only_of_the_best_and_of_one_window():
@@ -75,8 +75,40 @@ def test_names_are_kept_only_of_the_best_and_of_one_window():
 
     found, kept = ranked(scores, names, 5, [100])
 
-    assert len(found.names) <= 100 + 2 * 5
-    assert kept[0] == [names[n] for n in np.argsort(-scores[0])[:5]]
+    assert len(found.names) <= 100 + 2 * (5 + 1)
+    assert kept[0] == [names[n] for n in np.argsort(-scores[0])[: 5 + 1]]
+
+
+@pytest.mark.parametrize(("graded", "grades"), [({"b": 1}, [1, 0]), ({"b": 1, "a": 2}, [2, 1, 0])])
+def test_a_query_that_is_a_document_is_no_answer_to_itself_unless_it_is_judged_one(
+    graded: dict[str, int], grades: list[int]
+):
+    found, _ = ranked(np.array([[3.0, 2.0, 1.0]], np.float32), ["a", "b", "c"], 3, [3])
+
+    assert found.grades(Judged(["a"], ["text of a"], [graded]))[0].tolist() == grades
+
+
+def test_what_is_left_beside_the_query_itself_is_as_many_as_for_any_other():
+    scores = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]], np.float32)
+
+    found, _ = ranked(scores, ["a", "b", "c"], 2, [1])
+
+    assert [len(row) for row in found.grades(Judged(["a", "other"], ["", ""], [{"b": 1}, {"b": 1}]))] == [2, 2]
+
+
+def test_a_broken_archive_and_an_endless_score_are_named():
+    folder = write_folder(Path("c"), 30, grades={"q0": {"d1": 1}})
+    raw = bytearray(gzip.compress((folder / "corpus.jsonl").read_bytes()))
+    (folder / "corpus.jsonl").unlink()
+    for place in range(12, len(raw) - 8, max(1, len(raw) // 60)):
+        broken = bytearray(raw)
+        broken[place] ^= 0x55
+        (folder / "corpus.jsonl.gz").write_bytes(broken)
+        with pytest.raises(DataError):
+            list(BeirFolder.find(folder).documents())
+    (folder / "qrels/test.tsv").write_text("q0\td1\tinf\n")
+    with pytest.raises(DataError, match=r"test\.tsv:1"):
+        BeirFolder.find(folder).judged()
 
 
 def test_memory_does_not_grow_with_the_collection(monkeypatch: pytest.MonkeyPatch):

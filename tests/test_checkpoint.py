@@ -142,6 +142,25 @@ def test_a_finished_run_whose_head_is_damaged_is_mended_by_training_its_end_agai
     assert run(*options(*EVERY), "checkpoint", "list").code == 0
 
 
+@pytest.mark.parametrize("step", [2, 8])
+def test_a_torn_manifest_of_a_checkpoint_is_shown_and_passed_over(run: Run, step: int):
+    whole, hurt = trained(max_steps=None, workspace="whole"), trained(workspace="hurt")
+    (files.folder_of(hurt.layout.checkpoints, step) / "manifest.json").write_bytes(bytes(10))
+    words = options(*EVERY, workspace="hurt")
+
+    rows = json.loads(run(*words, "--json", "checkpoint", "list").out)
+    listed, embedded = run(*words, "checkpoint", "list"), run(*words, "embed", "generate")
+    restored = run(*words, "checkpoint", "restore", str(step))
+
+    assert [(row["step"], bool(row["damaged"])) for row in rows] == [(n, n == step) for n in (0, 2, 4, 6, 8)]
+    assert (listed.code, restored.code) == (4, 4)
+    assert embedded.code == (4 if step == 8 else 0)
+    assert run(*words, "status").code == 0
+    train(hurt, resume=True)
+    assert state(hurt) == state(whole)
+    assert (hurt.layout.checkpoints / f".bad-step-{step:08d}").is_dir()
+
+
 def test_when_no_checkpoint_is_whole_nothing_is_guessed():
     loaded = trained(max_steps=2)
     for step in (0, 2):

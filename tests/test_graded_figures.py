@@ -40,7 +40,7 @@ def test_the_figures_are_those_of_trec_eval():
 
     found, _ = ranked(scores, names, 100, [64])
     figures = graded_metrics(
-        found.grades(Judged([""] * 50, grades)), [np.array(list(row.values())) for row in grades], (10, 100)
+        found.grades(Judged([""] * 50, [""] * 50, grades)), [np.array(list(row.values())) for row in grades], (10, 100)
     )
     theirs = pytrec_eval.RelevanceEvaluator({f"q{q}": row for q, row in enumerate(grades)}, measures).evaluate(run)
 

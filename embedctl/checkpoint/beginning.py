@@ -46,6 +46,11 @@ def begin(settings: ModelSettings, table: TokenTable, *, seed: int) -> Encoder:
     return encoder.train()
 
 
+def again(start: files.Checkpoint) -> Encoder:
+    """An encoder of the checkpoint's shape, for its weights; what the run began with need not be there any more."""
+    return Encoder(Shape(**files.read_json(start, files.CONFIG)["shape"])).train()
+
+
 def _fresh_shape(settings: ModelSettings, vocabulary: int, max_tokens: int) -> Shape:
     layers, dim, heads, intermediate_dim = settings.sizes
     return Shape(

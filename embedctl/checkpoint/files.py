@@ -17,7 +17,7 @@ from safetensors.torch import save as tensor_bytes
 from tokenizers import Tokenizer
 
 from embedctl.artifacts import manifest as manifests
-from embedctl.artifacts.folder import new_folder, write_file
+from embedctl.artifacts.folder import new_folder, remove_if_there, write_file
 from embedctl.artifacts.manifest import Manifest
 from embedctl.errors import ArtifactError, NotFoundError
 from embedctl.model.encoder import Encoder
@@ -118,13 +118,23 @@ def save(
 
 
 def scan(checkpoints: Path) -> list[Checkpoint]:
-    """The complete checkpoints of a run, by step. Folders that embedctl did not make are left alone."""
-    found = []
-    for folder in sorted(checkpoints.glob("step-*")):
+    """The complete checkpoints of a run, by step. Folders that embedctl did not make are left alone, and torn ones."""
+    found = (_look(folder) for folder in sorted(checkpoints.glob("step-*")))
+    return [checkpoint for checkpoint in found if isinstance(checkpoint, Checkpoint)]
+
+
+def torn(checkpoints: Path) -> dict[Path, ArtifactError]:
+    """The checkpoints whose manifest cannot be read, and why."""
+    found = {folder: _look(folder) for folder in sorted(checkpoints.glob("step-*"))}
+    return {folder: fault for folder, fault in found.items() if isinstance(fault, ArtifactError)}
+
+
+def _look(folder: Path) -> Checkpoint | ArtifactError | None:
+    try:
         manifest = manifests.find(folder, "checkpoint")
-        if manifest is not None:
-            found.append(Checkpoint(manifest.number("step"), folder, manifest))
-    return found
+        return None if manifest is None else Checkpoint(manifest.number("step"), folder, manifest)
+    except ArtifactError as fault:
+        return fault
 
 
 def find(checkpoints: Path, step: int) -> Checkpoint:
@@ -133,17 +143,28 @@ def find(checkpoints: Path, step: int) -> Checkpoint:
     for checkpoint in found:
         if checkpoint.step == step:
             return checkpoint
+    _refuse_torn(checkpoints, step)
     have = ", ".join(str(checkpoint.step) for checkpoint in found) or "none"
     raise NotFoundError(f"no checkpoint at step {step} in {checkpoints}", hint=f"steps here: {have}")
 
 
 def head(checkpoints: Path) -> Checkpoint:
     """The checkpoint that ``train --resume`` and ``embed`` use: the last one saved or restored."""
-    found = scan(checkpoints)
+    found, step = scan(checkpoints), head_step(checkpoints)
+    if step is not None:
+        _refuse_torn(checkpoints, step)
     if not found:
         raise NotFoundError(f"no checkpoint in {checkpoints}", hint="run `embedctl train` first")
-    step = head_step(checkpoints)
     return next((checkpoint for checkpoint in found if checkpoint.step == step), found[-1])
+
+
+def _refuse_torn(checkpoints: Path, step: int) -> None:
+    fault = torn(checkpoints).get(folder_of(checkpoints, step))
+    if fault is not None:
+        raise ArtifactError(
+            fault.message,
+            hint="embedctl train --resume goes on from the newest whole one; embedctl checkpoint list shows them",
+        )
 
 
 def head_step(checkpoints: Path) -> int | None:
@@ -183,17 +204,24 @@ def newest_good(checkpoints: Path) -> Checkpoint:
 
     Damaged ones are set aside under a name that starts with ``.bad-``, never deleted.
     """
-    first = head(checkpoints)
+    step = head_step(checkpoints)
+    for folder in torn(checkpoints):
+        _set_aside(folder, manifests.FILE)
     for checkpoint in reversed(scan(checkpoints)):
-        if checkpoint.step > first.step:
+        if step is not None and checkpoint.step > step:
             continue
         bad = damage_of(checkpoint)
         if not bad:
             return checkpoint
-        aside = checkpoint.folder.with_name(f".bad-{checkpoint.folder.name}")
-        checkpoint.folder.rename(aside)
-        _log.warning("%s is damaged (%s); set aside as %s", checkpoint.folder, bad[0], aside.name)
+        _set_aside(checkpoint.folder, bad[0])
     raise ArtifactError(f"no checkpoint in {checkpoints} is whole", hint="embedctl train starts anew")
+
+
+def _set_aside(folder: Path, damaged: str) -> None:
+    aside = folder.with_name(f".bad-{folder.name}")
+    remove_if_there(aside)  # of an earlier run that took the same step
+    folder.rename(aside)
+    _log.warning("%s is damaged (%s); set aside as %s", folder, damaged, aside.name)
 
 
 def load_model(checkpoint: Checkpoint, device: torch.device) -> Model:

@@ -14,13 +14,17 @@ app = typer.Typer(no_args_is_help=True, help="List, restore and prune checkpoint
 @app.command("list")
 def list_(context: typer.Context) -> None:
     """Show every checkpoint of the run, and check every byte of it."""
+    from embedctl.artifacts.manifest import FILE
     from embedctl.checkpoint import files, retention
     from embedctl.errors import ArtifactError
 
     loaded = settings_of(context)
     checkpoints, metric = loaded.layout.checkpoints, loaded.settings.metric
     found = files.scan(checkpoints)
-    best, head = retention.best(found, metric), files.head(checkpoints).step
+    torn = files.torn(checkpoints)
+    best, head = retention.best(found, metric), files.head_step(checkpoints)
+    if not torn:
+        head = files.head(checkpoints).step
     rows: list[dict[str, Any]] = [
         {
             "step": c.step,
@@ -35,6 +39,12 @@ def list_(context: typer.Context) -> None:
         }
         for c in found
     ]
+    empty = dict.fromkeys(("epoch", "loss_nats", metric, "size_bytes"))
+    for folder in torn:
+        step = int(folder.name.rpartition("-")[2])
+        row = {"step": step, **empty, "damaged": [FILE], "best": False, "head": step == head, "folder": str(folder)}
+        rows.append(row)
+    rows.sort(key=lambda row: row["step"])
     bad = [row for row in rows if row["damaged"]]
     if invocation(context).as_json:
         render.write_json(rows)

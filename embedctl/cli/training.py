@@ -46,7 +46,7 @@ def _show_progress(made: "Outcome") -> None:
     if not isinstance(metrics, dict):
         return
     titles = {"ndcg_at_10": "nDCG@10", "recall_at_10": "recall@10", "spearman": "Spearman", "held_loss_nats": "loss"}
-    shown = [f"{title} {metrics[name]:.3f}" for name, title in titles.items() if name in metrics]
+    shown = [f"{title} {metrics[name]:.3f}" for name, title in titles.items() if metrics.get(name) is not None]
     loss = made.manifest.facts.get("loss_nats")  # none before the first step
     trained = f"loss {loss:.3f} in training; " if loss is not None else ""
     render.line(f"{trained}{', '.join(shown)} on what is held out")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,10 @@ def read_pairs(file: Path) -> Iterator[Pair]:
 
 def _pair(file: Path, number: int, row: Any) -> Pair:
     try:
-        return Pair(str(row["sentence1"]), str(row["sentence2"]), float(row["score"]), f"{file.name}:{number}")
+        score = float(row["score"])
+        if not math.isfinite(score):
+            raise ValueError(score)
+        return Pair(str(row["sentence1"]), str(row["sentence2"]), score, f"{file.name}:{number}")
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{file}:{number}: want {', '.join(_WANTED)}, got {str(row)[:80]}") from None
 

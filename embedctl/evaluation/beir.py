@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +30,10 @@ class Document:
 class Judged:
     """Q queries that somebody judged documents for.
 
-    texts: (Q) what is asked;  grades: (Q) document -> how well it answers, 0: not at all
+    names: (Q) of the queries;  texts: (Q) what is asked;  grades: (Q) document -> how well it answers, 0: not at all
     """
 
+    names: list[str]
     texts: list[str]
     grades: list[dict[str, int]]
 
@@ -73,7 +75,7 @@ class BeirFolder:
             raise DataError(f"{self.judgements} judges query {unknown[0]!r}, which {self.queries.name} does not hold")
         if not asked:
             raise DataError(f"{self.judgements} judges nothing")
-        return Judged(list(asked.values()), [grades[name] for name in asked])
+        return Judged(list(asked), list(asked.values()), [grades[name] for name in asked])
 
     def documents(self) -> Iterator[Document]:
         """All documents, in the order of the file."""
@@ -112,7 +114,7 @@ def _opened(file: Path) -> Iterator[TextIO]:
     try:
         with opener(file, "rt", encoding="utf-8-sig") as stream:
             yield stream
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as fault:
+    except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as fault:
         raise DataError(f"{file} cannot be read: {fault}") from None
 
 
@@ -154,7 +156,7 @@ def _read_judgements(file: Path) -> Iterator[tuple[str, str, int]]:
             try:
                 query, document, score = cells
                 yield query, document, _whole(score)
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise DataError(
                     f"{file}:{number}: want query-id, corpus-id and a whole score, got {line.strip()[:80]}"
                 ) from None

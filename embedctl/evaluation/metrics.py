@@ -70,11 +70,11 @@ def _gain(grades: Grades) -> float:
 
 
 def spearman(one: Floats, other: Floats) -> float:
-    """Rank correlation between -1 and 1; equal values share the mean of their ranks. nan if either is constant."""
+    """Rank correlation between -1 and 1; equal values share the mean of their ranks. 0 if either is constant."""
     a, b = _mean_ranks(one), _mean_ranks(other)
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale else float("nan")
+    return float(a @ b) / scale if scale else 0.0
 
 
 def _mean_ranks(values: Floats) -> npt.NDArray[np.float64]:

@@ -35,8 +35,8 @@ class Ranking:
     """
 
     def __init__(self, queries: int, keep: int, device: torch.device) -> None:
-        self._queries = queries
-        self._nearest = Nearest(queries, keep, device)
+        self._keep = keep
+        self._nearest = Nearest(queries, keep + 1, device)
         self._device = device
         self.names: list[str] = []
 
@@ -57,14 +57,18 @@ class Ranking:
         self._nearest.offer(scores_QW, numbers_W, first=first)
 
     def grades(self, judged: Judged) -> list[Grades]:
-        """For each query the grades of its documents, best first."""
+        """For each query the grades of its documents, best first.
+
+        A document that is called like the query is the query itself and no answer, as in BEIR, unless it is judged one.
+        """
         found = []
-        for labels, grades in zip(self._nearest.found().labels, judged.grades, strict=True):
+        for labels, grades, own in zip(self._nearest.found().labels, judged.grades, judged.names, strict=True):
             names = [self.names[n] for n in labels if n >= 0]
             twice = [name for name, times in Counter(names).items() if times > 1]
             if twice:
                 raise DataError(f"two documents are called {twice[0]!r}")
-            found.append(np.array([grades.get(name, 0) for name in names], dtype=np.int64))
+            answers = [name for name in names if name != own or grades.get(own)][: self._keep]
+            found.append(np.array([grades.get(name, 0) for name in answers], dtype=np.int64))
         return found
 
 

@@ -17,7 +17,7 @@ from embedctl.artifacts.outcome import Outcome, up_to_date
 from embedctl.checkpoint import beginning, files, opening
 from embedctl.data.opening import sha256
 from embedctl.data.pairs import there
-from embedctl.errors import DataError
+from embedctl.errors import DataError, EmbedctlError
 from embedctl.evaluation.beir import BeirFolder
 from embedctl.evaluation.mteb_tasks import evaluate_tasks
 from embedctl.evaluation.ranking import evaluate_folder
@@ -168,15 +168,28 @@ def _held(
         "model": dict(evaluate_model(encoder, table, task, settings, dtype=dtype, watch=watch)),
     }
     if subject.checkpoint is not None:
-        untrained = _before(subject.checkpoint, table).to(next(encoder.parameters()).device)
-        figures["untrained"] = dict(evaluate_model(untrained, table, task, settings, dtype=dtype, watch=watch))
+        untrained = _before(subject.checkpoint, table)
+        if untrained is not None:
+            untrained.to(next(encoder.parameters()).device)
+            figures["untrained"] = dict(evaluate_model(untrained, table, task, settings, dtype=dtype, watch=watch))
     return {**figures, "bm25": dict(evaluate_bm25(table, task, settings))}
 
 
-def _before(checkpoint: files.Checkpoint, table: TokenTable) -> Encoder:
+def _before(checkpoint: files.Checkpoint, table: TokenTable) -> Encoder | None:
+    """The encoder as the run began with it; ``None`` where ``model.init_from`` is gone or another by now."""
+    first = files.scan(checkpoint.folder.parent)[0]
+    if first.step == 0 and first.manifest.fingerprint == checkpoint.manifest.fingerprint:
+        return files.load_model(first, torch.device("cpu")).encoder.eval()
     recipe = checkpoint.manifest.settings
     model, seed = recipe["model"], recipe["seed"]
     assert isinstance(model, dict)
     assert isinstance(seed, int)
     own = ModelSettings.model_validate({name: value for name, value in model.items() if name != "origin"})
+    try:
+        same = beginning.origin_of(own) == model["origin"]
+    except EmbedctlError:
+        same = False
+    if not same:
+        _log.warning("%s is not what the run began with: no figures from before training", own.init_from)
+        return None
     return beginning.begin(own, table, seed=seed).eval()

@@ -32,6 +32,8 @@ def read_pairs(file: Path) -> SentencePairs:
     if len(pairs) < 2:
         raise DataError(f"{file} holds {len(pairs)} pairs; want at least 2")
     sentences = [text for pair in pairs for text in (pair.first, pair.second)]
+    if len({pair.score for pair in pairs}) < 2:
+        raise DataError(f"{file}: all scores are {pairs[0].score:g}, so there is no order to find")
     return SentencePairs(sentences, np.array([pair.score for pair in pairs]))
 
 

@@ -116,7 +116,8 @@ class _Work:
         self._lengths = np.array([len(text) for text in texts], dtype=np.int64)
         self._order = np.argsort(self._lengths, kind="stable")
         self._most = budget.tokens
-        self._taken = self._done = 0
+        # A text without a token has no vector but zeros.
+        self._taken = self._done = int((self._lengths == 0).sum())
         self._lock = Lock()
 
     def threads(self) -> int:

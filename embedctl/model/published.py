@@ -76,8 +76,7 @@ def open_folder(folder: Path) -> Published:
         elif kind != "Transformer":
             raise ArtifactError(f"{folder}: modules.json has a {kind}; embedctl computes pooling and normalizing alone")
     shape = _shape(config, pooling, normalize=normalize, where=folder / "config.json")
-    limit = _json(folder / "sentence_bert_config.json").get("max_seq_length")
-    limit = min(limit, shape.max_tokens) if isinstance(limit, int) and limit > 0 else shape.max_tokens
+    limit = min(_limit(folder) or shape.max_tokens, shape.max_tokens)
     if shape.layout == "modernbert":
         shape = replace(shape, max_tokens=limit)
     prompts = _json(folder / "config_sentence_transformers.json").get("prompts") or {}
@@ -150,6 +149,15 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
         return [(module["type"].rsplit(".", 1)[-1], str(module.get("path", ""))) for module in listed]
     except (KeyError, TypeError, AttributeError):
         raise ArtifactError(f"{path} is no list of modules, each with its type") from None
+
+
+def _limit(folder: Path) -> int | None:
+    """Most tokens of a text, as sentence-transformers reads it: up to version 5 from a file of its own, then from the
+    tokenizer's."""
+    own = _json(folder / "sentence_bert_config.json").get("max_seq_length")
+    limit = own if own is not None else _json(folder / "tokenizer_config.json").get("model_max_length")
+    # What is unknown is written as 1e30, as an integer.
+    return int(limit) if isinstance(limit, int | float) and limit > 0 else None
 
 
 def _pooling(path: Path) -> Pooling:

@@ -57,7 +57,8 @@ class Layer:
         """``chunk``: pairs, or tokens of hidden words, in memory at a time."""
         if self._stream is None:
             return self._laid(batch, chunk)
-        with torch.cuda.stream(self._stream):
+        # The device too: on leaving, a stream alone turns to the first GPU, where this thread would then hold memory.
+        with torch.cuda.device(self._stream.device), torch.cuda.stream(self._stream):
             laid = self._laid(batch, chunk)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(self._stream)

@@ -138,6 +138,7 @@ def _step(run: Conditions, batches: Sequence[Laid]) -> tuple[float, float, bool]
     if done:
         for optimizer in parts.optimizers:
             optimizer.step()
+        trainee.settle()
         if parts.average is not None:
             parts.average.take_in(trainee.encoder)
     # With a scaled loss an overflow is how the scale is found.

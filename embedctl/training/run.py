@@ -100,7 +100,7 @@ class _Run:
         self._device = pick_device(settings.compute.device)
         self._dtype = pick_dtype(settings.compute.precision, self._device)
         self._stream = _stream(settings, layout, table)
-        encoder = beginning.begin(settings.model, table, seed=seed).to(self._device)
+        encoder = beginning.again(start) if start else beginning.begin(settings.model, table, seed=seed)
         _refuse_impossible(training, encoder, ranks)
         trainee = Trainee(encoder, training, seed=seed).to(self._device)
         self._parts = Parts(

@@ -10,7 +10,7 @@ from embedctl.artifacts.layout import Layout
 from embedctl.checkpoint import files
 from embedctl.checkpoint.beginning import origin_of
 from embedctl.checkpoint.files import Checkpoint
-from embedctl.errors import ArtifactError, ConfigError, NotFoundError
+from embedctl.errors import ArtifactError, ConfigError, NotFoundError, RemoteError
 from embedctl.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def recipe_of(settings: Settings, layout: Layout) -> dict[str, JsonValue]:
         judging = {"metric": settings.metric, "evaluation": settings.evaluation.model_dump(mode="json")}
     watching = _WATCHING - {"evaluate_every_steps"} if settings.training.patience else _WATCHING
     return {
-        "model": {**settings.model.model_dump(mode="json"), "origin": origin_of(settings.model)},
+        "model": {**settings.model.model_dump(mode="json"), "origin": _origin(settings, layout)},
         "training": settings.training.model_dump(mode="json", exclude=watching),
         "precision": settings.compute.precision,
         "seed": settings.project.seed,
@@ -37,12 +37,30 @@ def recipe_of(settings: Settings, layout: Layout) -> dict[str, JsonValue]:
     }
 
 
+def _origin(settings: Settings, layout: Layout) -> str | None:
+    """What identifies ``model.init_from``; where that is gone, what the run has noted of it."""
+    try:
+        return origin_of(settings.model)
+    except (ConfigError, NotFoundError, RemoteError):
+        noted = [c.manifest.settings.get("model") for c in files.scan(layout.checkpoints)]
+        for model in reversed(noted):
+            if isinstance(model, dict) and model.get("init_from") == settings.model.init_from:
+                _log.info("%s is gone; what the run has noted of it goes for it", settings.model.init_from)
+                return None if model["origin"] is None else str(model["origin"])
+        raise
+
+
 def finished(layout: Layout, identity: str) -> Checkpoint | None:
     """The last checkpoint of the run, if the run was made from the same things, is at its end and has a whole head."""
     done = [c for c in files.scan(layout.checkpoints) if c.manifest.fingerprint == identity and _is_last(c)]
-    if not done or files.damage_of(files.head(layout.checkpoints)):
-        return None
-    return done[-1]
+    return done[-1] if done and not _has_damaged_head(layout.checkpoints) else None
+
+
+def _has_damaged_head(checkpoints: Path) -> bool:
+    try:
+        return bool(files.damage_of(files.head(checkpoints)))
+    except ArtifactError:
+        return True
 
 
 def _is_last(checkpoint: Checkpoint) -> bool:
@@ -57,7 +75,7 @@ def starting_point(
     settings: Settings, layout: Layout, identity: str, tokens_id: str, *, resume: bool
 ) -> Checkpoint | None:
     """The checkpoint to go on from; ``None`` for a fresh run."""
-    exists = bool(files.scan(layout.checkpoints))
+    exists = bool(files.scan(layout.checkpoints) or files.torn(layout.checkpoints))
     if resume:
         if not exists:
             raise NotFoundError(
@@ -67,10 +85,11 @@ def starting_point(
         _refuse_other(settings, layout, start, tokens_id)
         return start
     if exists:
+        same = [c for c in files.scan(layout.checkpoints) if c.manifest.fingerprint == identity]
+        if any(map(_is_last, same)):  # it would be up to date, but for damage
+            return files.newest_good(layout.checkpoints)
         head = files.head(layout.checkpoints)
         if head.manifest.fingerprint == identity:
-            if _is_last(head):  # it would be up to date, but for damage
-                return files.newest_good(layout.checkpoints)
             raise ConfigError(
                 f"run {layout.run!r} stands at step {head.step} of {head.manifest.facts.get('total_steps')}",
                 hint="embedctl train --resume goes on; --set project.run=NAME starts another run",

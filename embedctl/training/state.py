@@ -47,6 +47,7 @@ def described(parts: Parts, counters: Counters, dtype: torch.dtype, processes: i
         "bad_steps": parts.bad_steps,
         "threads": torch.get_num_threads(),
         "processes": processes,
+        "device": _device_of(parts),
         "dtype": str(dtype),
         "torch": torch.__version__,
     }
@@ -68,21 +69,25 @@ def restore(start: Checkpoint, parts: Parts, *, dtype: torch.dtype, processes: i
     parts.bad_steps = int(state["bad_steps"])
     if state["dtype"] == str(dtype):  # the scale of another arithmetic says nothing
         parts.scale.value, parts.scale.good_steps = float(state["scale"]), int(state["scale_good_steps"])
-    _as_before(state, dtype, processes)
+    _as_before(state, dtype, processes, _device_of(parts))
     return Counters(int(state["tokens"]), int(state["worse_evaluations"]))
 
 
-def _as_before(state: dict[str, Any], dtype: torch.dtype, processes: int) -> None:
+def _device_of(parts: Parts) -> str:
+    return next(parts.trainee.parameters()).device.type
+
+
+def _as_before(state: dict[str, Any], dtype: torch.dtype, processes: int, device: str) -> None:
     """Compute in the same way, or say that the bits will differ."""
     if state["threads"] != torch.get_num_threads():
         # The number of threads decides the order of sums, and so the last bits (pytorch#88718).
         _log.info("computing with %d threads as this run did before", state["threads"])
         torch.set_num_threads(int(state["threads"]))
-    now = (str(dtype), torch.__version__, processes)
-    before = (state["dtype"], state["torch"], state["processes"])
+    now = (device, str(dtype), torch.__version__, processes)
+    before = (state.get("device", device), state["dtype"], state["torch"], state["processes"])
     if now != before:
         _log.warning(
-            "this run computed in %s with torch %s in %s processes, now in %s with %s in %s: "
+            "this run computed on %s in %s with torch %s in %s processes, now on %s in %s with %s in %s: "
             "it goes on, but not to the same bits", *before, *now
         )  # fmt: skip
 

@@ -31,7 +31,13 @@ class Trainee(nn.Module):
     def temperature(self) -> float | Tensor:
         if self.log_temperature is None:
             return self._temperature
-        return self.log_temperature.exp().clamp_min(_COLDEST)
+        return self.log_temperature.exp()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """After a step: bound the temperature itself, as no gradient leads back over a bound on what is made of it."""
+        if self.log_temperature is not None:
+            self.log_temperature.clamp_(min=math.log(_COLDEST))
 
     def extras(self) -> dict[str, Tensor]:
         """The weights that are not the encoder's."""
