@@ -47,6 +47,10 @@ class ArtifactError(EmbedctlError):
     name = "corrupt"
 
 
+class TornError(ArtifactError):
+    """A file cannot be read at all."""
+
+
 class PartialError(EmbedctlError):
     exit_code = 5
     name = "partial"

@@ -234,13 +234,19 @@ def _anchor(values: dict[str, Any], root: Path) -> None:
             table[key] = root / Path(table[key]).expanduser()
     model = values.get("model")
     if isinstance(model, dict) and isinstance(model.get("init_from"), str) and model["init_from"]:
-        # Else it is the name of one of the Hub's.
-        here = root / Path(model["init_from"]).expanduser()
-        model["init_from"] = str(here) if here.exists() else model["init_from"]
+        model["init_from"] = _from_there(model["init_from"], root)
     evaluation = values.get("evaluation")
     folders = evaluation.get("beir_folders") if isinstance(evaluation, dict) else None
     if isinstance(evaluation, dict) and isinstance(folders, list) and all(isinstance(f, str | Path) for f in folders):
         evaluation["beir_folders"] = [root / Path(folder).expanduser() for folder in folders]
+
+
+def _from_there(origin: str, root: Path) -> str:
+    """``model.init_from`` of a file in ``root``. It is noted as it is written, wherever that is the same."""
+    of_hub = origin.count("/") == 1 and not origin.startswith((".", "/", "~")) and not (root / origin).exists()
+    if of_hub or root == Path() or Path(origin).expanduser().is_absolute():
+        return origin
+    return str(root / origin)
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -161,6 +161,34 @@ def test_a_torn_manifest_of_a_checkpoint_is_shown_and_passed_over(run: Run, step
     assert (hurt.layout.checkpoints / f".bad-step-{step:08d}").is_dir()
 
 
+def test_a_checkpoint_of_a_newer_format_is_not_taken_for_a_torn_one(run: Run):
+    loaded = trained()
+    path = files.folder_of(loaded.layout.checkpoints, 8) / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+
+    for words in (["checkpoint", "list"], ["train", "--resume"], ["run"], ["embed", "generate"]):
+        ran = run(*options(*EVERY), *words)
+        assert (ran.code, "upgrade" in ran.err) == (4, True)
+    assert path.is_file()
+
+
+def test_what_was_set_aside_before_stays_and_with_nothing_whole_it_is_said(run: Run):
+    loaded = trained(max_steps=2)
+    old = loaded.layout.checkpoints / ".bad-step-00000002"
+    old.mkdir()
+    (old / "mine").write_text("")
+    for step in (0, 2):
+        (files.folder_of(loaded.layout.checkpoints, step) / "manifest.json").write_bytes(b"")
+    (loaded.layout.checkpoints / "head.json").unlink()
+
+    train, resume = run(*options(*EVERY), "train"), run(*options(*EVERY), "train", "--resume")
+
+    assert (train.code, "--resume" in train.err) == (4, True)
+    assert (resume.code, (old / "mine").is_file()) == (4, True)
+    assert old.with_name(f"{old.name}-1").is_dir()
+    assert run(*options(*EVERY), "train").code == 0
+
+
 def test_when_no_checkpoint_is_whole_nothing_is_guessed():
     loaded = trained(max_steps=2)
     for step in (0, 2):

@@ -44,7 +44,7 @@ def test_figures_from_before_training_are_of_what_the_run_began_with_or_of_nothi
     assert run(*words, "eval").code == 0
     assert "untrained" in json.loads((loaded.layout.evaluation / "report.json").read_text())["retrieval"]
 
-    train(prepare("training.objective=mlm", "project.run=words"), resume=True)
+    train(prepare("training.objective=mlm", "project.run=words"), resume=True)  # to its end: other weights
     shutil.rmtree(loaded.layout.evaluation)
     ran = run(*words, "eval")
 
@@ -57,6 +57,14 @@ def test_folders_of_models_in_a_file_are_meant_from_where_it_lies(monkeypatch: p
     Path("p/config.toml").write_text('[model]\ninit_from = "models/mini"\n[embedding]\nmodel = "models/mini"\n')
 
     found = load(Path("p/config.toml")).settings
+    Path("p/config.toml").write_text('[model]\ninit_from = "./models/mini"\n')
+    for folder in (Path("p/models/mini"), None):  # is there, and is gone
+        with monkeypatch.context() as patch:
+            patch.chdir("p")
+            assert load().settings.model.init_from == "./models/mini"
+        assert load(Path("p/config.toml")).settings.model.init_from == "p/models/mini"
+        if folder:
+            folder.rmdir()
     Path("p/config.toml").write_text('[model]\ninit_from = "owner/name"\n')
 
     assert (Path(found.model.init_from), found.embedding.model) == (Path("p/models/mini"), Path("p/models/mini"))

@@ -192,6 +192,7 @@ def test_conditions_are_read_as_json_or_as_they_stand():
     texts = ["a=1", "a=x", "b=true", 'c="1"', "d=x=y", "e=", "f=null", "g=[1]", "h=NaN", "i=1e999", "j=2.50"]
 
     read = filters.parsed([*texts, "k=" + "9" * 5000])
+    assert filters.parsed(["l=" + "9" * 400]) == {"l": [int("9" * 400), "9" * 400]}
 
     assert read == {
         "a": [1, "1", "x"], "b": [True, "true"], "c": ["1"], "d": ["x=y"], "e": [""], "f": ["null"], "g": ["[1]"],

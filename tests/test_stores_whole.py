@@ -1,14 +1,19 @@
 """A store beside what happens to it: killed while its table is made, odd widths, indexes asked for later, vectors that
 are made anew meanwhile, and folders of exports that hold what is not ours."""
 
+import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from embedctl.artifacts.folder import lock
 from embedctl.embedding.export import export
+from embedctl.embedding.vectors import matrix
 from embedctl.errors import LockedError, RefusedError
+from embedctl.settings import Secrets
+from embedctl.store.opening import open_store
 from embedctl.store.upsert import Wish, upsert
 from tests.conftest import Run, options, prepare, tiny, train, write_corpus
 from tests.rows import random_batch, write_vectors
@@ -21,6 +26,10 @@ def test_an_index_is_made_for_vectors_of_any_width(dim: int):
 
     assert upsert(loaded.settings.store, loaded.layout).written == 300
     assert upsert(loaded.settings.store, loaded.layout).sent == 0
+    store = open_store(loaded.settings.store, loaded.layout, Secrets())
+    assert {"vector", "id"} <= store._indexed()
+    for row, vector in enumerate(matrix(random_batch(300, dim=dim))[:20]):
+        assert store.search(vector, 3, model="m", where={})[0].id == f"r{row}"
 
 
 def test_a_table_that_was_killed_while_it_was_made_is_made_again(run: Run):
@@ -75,7 +84,7 @@ def test_what_lies_beside_an_older_export_is_not_deleted():
         export("npy", loaded.layout, to=Path("out"))
 
     assert Path("out/notes.txt").read_text() == "mine"
-    Path("out/notes.txt").unlink()
+    Path("out/notes.txt").rename("out/.DS_Store")
     assert export("npy", loaded.layout, to=Path("out")).made
 
 
@@ -90,6 +99,14 @@ def test_two_projects_in_one_collection_are_told_and_nothing_of_the_other_is_pru
     assert (tally.unchanged, "filled by project a" in caplog.text) == (20, True)
     with pytest.raises(RefusedError, match="project a"):
         upsert(loaded.settings.store, loaded.layout, Wish(prune_stale=True))
+    other = tiny("project.name=c", "project.run=c")
+    write_vectors(other.layout, random_batch(10))
+    upsert(other.settings.store, other.layout, Wish(dry_run=True))
+    with pytest.raises(RefusedError, match="project a, b"):
+        upsert(other.settings.store, other.layout, Wish(prune_stale=True))
+    shutil.rmtree(loaded.layout.store)  # made anew, it is that of who fills it
+    upsert(loaded.settings.store, loaded.layout)
+    assert upsert(loaded.settings.store, loaded.layout, Wish(prune_stale=True)).deleted == 0
 
 
 def test_hybrid_search_with_a_model_that_has_no_vectors_says_so(run: Run):
@@ -138,3 +155,13 @@ def test_what_cannot_be_asked_is_refused(run: Run):
     assert code("--queries", "asked.txt", "--to", "afile/x.jsonl") == 9
     assert code("--queries", "asked.txt", "--to", "x.jsonl") == 0
     assert json.loads(Path("x.jsonl").read_text())["text"] == "river"
+
+
+def test_where_nothing_can_be_locked_a_shared_lock_is_owned_like_any(monkeypatch: pytest.MonkeyPatch):
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "no flock here")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    for shared in (False, True, True, False):
+        with lock(Path("locks/a.lock"), shared=shared):
+            pass

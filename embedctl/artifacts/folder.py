@@ -137,6 +137,7 @@ def _held(path: Path, *, shared: bool) -> Callable[[], object] | None:
     if shared and importlib.util.find_spec("fcntl"):
         import fcntl
 
+        there = path.exists()
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -144,6 +145,8 @@ def _held(path: Path, *, shared: bool) -> Callable[[], object] | None:
             os.close(handle)
             if fault.errno in (errno.EAGAIN, errno.EACCES):
                 return None
+            if not there:
+                path.unlink(missing_ok=True)  # where nothing can be locked, a file that is there is a lock
         else:
             return functools.partial(os.close, handle)
     held = filelock.FileLock(path)

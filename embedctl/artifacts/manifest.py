@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from embedctl.artifacts import folder as folders
-from embedctl.errors import ArtifactError, NotFoundError
+from embedctl.errors import ArtifactError, NotFoundError, TornError
 
 FILE = "manifest.json"
 FORMAT = 1
@@ -144,7 +144,7 @@ def read(folder: Path, kind: Kind) -> Manifest:
             )
         manifest = Manifest.model_validate(raw)
     except (ValueError, ValidationError):
-        raise ArtifactError(f"{path} is damaged", hint=f"remove {folder} and {make}") from None
+        raise TornError(f"{path} is damaged", hint=f"remove {folder} and {make}") from None
     if manifest.kind != kind:
         raise ArtifactError(f"{folder} holds a {manifest.kind}, not a {kind}", hint=make)
     return manifest

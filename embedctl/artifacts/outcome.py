@@ -11,6 +11,9 @@ from embedctl.artifacts import manifest
 from embedctl.artifacts.manifest import Kind, Manifest
 from embedctl.errors import ArtifactError, RefusedError
 
+# What showing a folder leaves in it.
+_OF_DESKTOPS = {".DS_Store", "Thumbs.db", "desktop.ini"}
+
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +54,7 @@ def refuse_foreign(target: Path) -> None:
     if made is None:
         raise RefusedError(f"{target} exists and was not made by an export", hint="choose a new folder with --to")
     ours = {target / name for name in (*made.files, manifest.FILE)}
-    foreign = sorted(path for path in target.rglob("*") if path not in ours and not path.is_dir())
+    others = (path for path in target.rglob("*") if path not in ours and path.name not in _OF_DESKTOPS)
+    foreign = sorted(path for path in others if not path.is_dir())
     if foreign:
         raise RefusedError(f"{foreign[0]} was not made by an export", hint="move it away, or choose a new folder")

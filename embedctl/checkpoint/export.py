@@ -36,13 +36,13 @@ def export_model(layout: Layout, form: str = FORMATS[0], *, to: Path | None = No
     """
     checkpoint = files.head(layout.checkpoints)
     target = (to or layout.exports / f"{layout.run}-{form}").absolute()
-    refuse_foreign(target)
     parents = {"checkpoint": checkpoint.model_id}
     recipe: dict[str, JsonValue] = {"format": form}
     with lock(layout.root / ".locks" / "exports.lock"):
         found = up_to_date(target, "export", manifest.fingerprint("export", parents, recipe))
         if found:
             return found
+        refuse_foreign(target)
         model = files.load_model(checkpoint, torch.device("cpu"))
         with new_folder(target) as folder:
             cosine = refuse_other_vectors(model.encoder, _WRITERS[form](model, folder), form)

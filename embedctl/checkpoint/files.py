@@ -17,9 +17,9 @@ from safetensors.torch import save as tensor_bytes
 from tokenizers import Tokenizer
 
 from embedctl.artifacts import manifest as manifests
-from embedctl.artifacts.folder import new_folder, remove_if_there, write_file
+from embedctl.artifacts.folder import new_folder, write_file
 from embedctl.artifacts.manifest import Manifest
-from embedctl.errors import ArtifactError, NotFoundError
+from embedctl.errors import ArtifactError, NotFoundError, TornError
 from embedctl.model.encoder import Encoder
 from embedctl.model.shape import Shape
 from embedctl.tokens import published
@@ -123,17 +123,17 @@ def scan(checkpoints: Path) -> list[Checkpoint]:
     return [checkpoint for checkpoint in found if isinstance(checkpoint, Checkpoint)]
 
 
-def torn(checkpoints: Path) -> dict[Path, ArtifactError]:
+def torn(checkpoints: Path) -> dict[Path, TornError]:
     """The checkpoints whose manifest cannot be read, and why."""
-    found = {folder: _look(folder) for folder in sorted(checkpoints.glob("step-*"))}
-    return {folder: fault for folder, fault in found.items() if isinstance(fault, ArtifactError)}
+    found = {folder: _look(folder) for folder in sorted(checkpoints.glob("step-*[0-9]"))}
+    return {folder: fault for folder, fault in found.items() if isinstance(fault, TornError)}
 
 
-def _look(folder: Path) -> Checkpoint | ArtifactError | None:
+def _look(folder: Path) -> Checkpoint | TornError | None:
     try:
         manifest = manifests.find(folder, "checkpoint")
         return None if manifest is None else Checkpoint(manifest.number("step"), folder, manifest)
-    except ArtifactError as fault:
+    except TornError as fault:
         return fault
 
 
@@ -143,7 +143,7 @@ def find(checkpoints: Path, step: int) -> Checkpoint:
     for checkpoint in found:
         if checkpoint.step == step:
             return checkpoint
-    _refuse_torn(checkpoints, step)
+    _refuse_torn(folder_of(checkpoints, step))
     have = ", ".join(str(checkpoint.step) for checkpoint in found) or "none"
     raise NotFoundError(f"no checkpoint at step {step} in {checkpoints}", hint=f"steps here: {have}")
 
@@ -152,15 +152,17 @@ def head(checkpoints: Path) -> Checkpoint:
     """The checkpoint that ``train --resume`` and ``embed`` use: the last one saved or restored."""
     found, step = scan(checkpoints), head_step(checkpoints)
     if step is not None:
-        _refuse_torn(checkpoints, step)
+        _refuse_torn(folder_of(checkpoints, step))
     if not found:
+        for folder in torn(checkpoints):
+            _refuse_torn(folder)
         raise NotFoundError(f"no checkpoint in {checkpoints}", hint="run `embedctl train` first")
     return next((checkpoint for checkpoint in found if checkpoint.step == step), found[-1])
 
 
-def _refuse_torn(checkpoints: Path, step: int) -> None:
-    fault = torn(checkpoints).get(folder_of(checkpoints, step))
-    if fault is not None:
+def _refuse_torn(folder: Path) -> None:
+    fault = _look(folder)
+    if isinstance(fault, TornError):
         raise ArtifactError(
             fault.message,
             hint="embedctl train --resume goes on from the newest whole one; embedctl checkpoint list shows them",
@@ -218,8 +220,10 @@ def newest_good(checkpoints: Path) -> Checkpoint:
 
 
 def _set_aside(folder: Path, damaged: str) -> None:
-    aside = folder.with_name(f".bad-{folder.name}")
-    remove_if_there(aside)  # of an earlier run that took the same step
+    aside, number = folder.with_name(f".bad-{folder.name}"), 0
+    while aside.exists():
+        number += 1
+        aside = folder.with_name(f".bad-{folder.name}-{number}")
     folder.rename(aside)
     _log.warning("%s is damaged (%s); set aside as %s", folder, damaged, aside.name)
 

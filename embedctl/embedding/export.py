@@ -50,10 +50,10 @@ def export(
     with lock(layout.root / ".locks" / "exports.lock"), lock(layout.lock(layout.vectors), shared=True):
         found = manifest.read_verified(layout.vectors, "vectors")
         parents = {"vectors": found.content_id}
-        refuse_foreign(target)
         there = up_to_date(target, "export", manifest.fingerprint("export", parents, settings))
         if there:
             return there
+        refuse_foreign(target)
         with new_folder(target) as folder:
             _write(form, folder, Source.of(layout.vectors, found, namespace, watch))
             facts = {name: found.facts[name] for name in ("vectors", "dim", "model")}

@@ -178,18 +178,19 @@ def _held(
 def _before(checkpoint: files.Checkpoint, table: TokenTable) -> Encoder | None:
     """The encoder as the run began with it; ``None`` where ``model.init_from`` is gone or another by now."""
     first = files.scan(checkpoint.folder.parent)[0]
-    if first.step == 0 and first.manifest.fingerprint == checkpoint.manifest.fingerprint:
+    own = first.step == 0 and first.manifest.fingerprint == checkpoint.manifest.fingerprint
+    if own and not files.damage_of(first):
         return files.load_model(first, torch.device("cpu")).encoder.eval()
     recipe = checkpoint.manifest.settings
     model, seed = recipe["model"], recipe["seed"]
     assert isinstance(model, dict)
     assert isinstance(seed, int)
-    own = ModelSettings.model_validate({name: value for name, value in model.items() if name != "origin"})
+    begun = ModelSettings.model_validate({name: value for name, value in model.items() if name != "origin"})
     try:
-        same = beginning.origin_of(own) == model["origin"]
+        same = beginning.origin_of(begun) == model["origin"]
     except EmbedctlError:
         same = False
     if not same:
-        _log.warning("%s is not what the run began with: no figures from before training", own.init_from)
+        _log.warning("%s is not what the run began with: no figures from before training", begun.init_from)
         return None
-    return beginning.begin(own, table, seed=seed).eval()
+    return beginning.begin(begun, table, seed=seed).eval()

@@ -82,6 +82,6 @@ def _values(text: str) -> list[Scalar]:
         return [text]
     if isinstance(value, str):
         return [value]
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    if not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
         return [text]
     return [value, *dict.fromkeys([text, as_text(value)])]

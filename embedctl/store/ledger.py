@@ -21,7 +21,7 @@ _TABLES = (
     "stored (target INTEGER NOT NULL, id TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (target, id)) WITHOUT ROWID",
     "whole (name TEXT PRIMARY KEY, target TEXT NOT NULL, vectors TEXT NOT NULL, count INTEGER NOT NULL,"
     " held INTEGER NOT NULL) WITHOUT ROWID",
-    "projects (name TEXT NOT NULL, project TEXT NOT NULL, PRIMARY KEY (name, project)) WITHOUT ROWID",
+    "projects (target INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (target, name)) WITHOUT ROWID",
 )
 
 
@@ -194,14 +194,18 @@ class Ledger:
         found = self._connection.execute(_FINISHED, (name,)).fetchone()
         return None if found is None else Whole(*found)
 
-    def add_project(self, name: str, project: str) -> list[str]:
-        """Note that ``project`` fills the collection; the others that have."""
+    def projects(self, target: str) -> set[str]:
+        """Those that have sent to ``target``."""
+        rows = self._connection.execute("SELECT name FROM projects WHERE target = ?", (self._number(target),))
+        return {str(row[0]) for row in rows}
+
+    def add_project(self, target: str, name: str, *, alone: bool) -> None:
+        """Note that the project sends to ``target``; ``alone``: nothing of any other is there."""
+        number = self._number(target)
         with self._connection:
-            self._connection.execute("INSERT OR IGNORE INTO projects VALUES (?, ?)", (name, project))
-        rows = self._connection.execute(
-            "SELECT project FROM projects WHERE name = ? AND project != ? ORDER BY project", (name, project)
-        )
-        return [str(row[0]) for row in rows]
+            if alone:
+                self._connection.execute("DELETE FROM projects WHERE target = ?", (number,))
+            self._connection.execute("INSERT OR IGNORE INTO projects VALUES (?, ?)", (number, name))
 
     def _set(self, target: str, rows: Iterable[tuple[str, str]]) -> None:
         number = self._number(target)

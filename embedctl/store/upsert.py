@@ -118,8 +118,9 @@ def _run(job: Job, wish: Wish) -> Tally:
     if not wish.dry_run or job.ask(lambda: job.store.dim) is not None:
         # A key that is not good, an index that is not there or of another width: all of that before any work.
         job.ask(lambda: job.store.create(job.source.number("dim")))
-    _look_for_others(job, wish)
     held = job.ask(job.store.count)
+    if held:
+        _look_for_others(job, wish)
     whole = _is_whole(job, held)
     found = Difference(Rejects(job.rejects), unchanged=job.total if whole else 0)
     written = sent = 0
@@ -154,15 +155,13 @@ def _run(job: Job, wish: Wish) -> Tally:
 
 def _look_for_others(job: Job, wish: Wish) -> None:
     """Ids are those of records: two projects' may be the same, and what one lacks may be the other's."""
-    others = job.ledger.add_project(job.name, job.layout.name)
+    others = ", ".join(sorted(job.ledger.projects(job.target) - {job.layout.name}))
     if not others:
         return
     hint = "--set store.collection=NAME keeps them apart"
     if wish.prune_stale:
-        raise RefusedError(
-            f"{job.name} is filled by project {', '.join(others)} too, whose vectors would go", hint=hint
-        )
-    _log.warning("%s is filled by project %s too: equal ids take each other's place; %s", job.name, others[0], hint)
+        raise RefusedError(f"{job.name} was filled by project {others} too, whose vectors would go", hint=hint)
+    _log.warning("%s was filled by project %s too: equal ids take each other's place; %s", job.name, others, hint)
 
 
 def _is_whole(job: Job, held: int) -> bool:
@@ -176,6 +175,7 @@ def _is_whole(job: Job, held: int) -> bool:
 def _send(job: Job, found: Difference, *, empty: bool) -> tuple[int, int]:
     """Send all that is stale; vectors that were acknowledged, and vectors in all requests."""
     job.ledger.unfinish(job.name)
+    job.ledger.add_project(job.target, job.layout.name, alone=empty)
     note_ids = not job.store_tells
 
     def told() -> None:

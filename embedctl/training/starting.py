@@ -42,12 +42,12 @@ def _origin(settings: Settings, layout: Layout) -> str | None:
     try:
         return origin_of(settings.model)
     except (ConfigError, NotFoundError, RemoteError):
-        noted = [c.manifest.settings.get("model") for c in files.scan(layout.checkpoints)]
-        for model in reversed(noted):
-            if isinstance(model, dict) and model.get("init_from") == settings.model.init_from:
-                _log.info("%s is gone; what the run has noted of it goes for it", settings.model.init_from)
-                return None if model["origin"] is None else str(model["origin"])
-        raise
+        found = files.scan(layout.checkpoints)
+        model = found[-1].manifest.settings.get("model") if found else None
+        if not isinstance(model, dict) or not model.get("origin"):
+            raise
+        # If the run was of another one, its name differs too.
+        return str(model["origin"])
 
 
 def finished(layout: Layout, identity: str) -> Checkpoint | None:
