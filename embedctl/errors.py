@@ -121,7 +121,7 @@ def stopping_signals() -> list[signal.Signals]:
 
 
 # How CUDA, and torch's allocators on Linux and on Windows, say it; numpy raises a MemoryError.
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
 def is_out_of_memory(fault: BaseException) -> bool:

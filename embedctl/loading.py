@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, SettingsError
 
 from embedctl.artifacts.layout import Layout
+from embedctl.config_file import read_file
 from embedctl.errors import ConfigError
 from embedctl.settings import NamedSourceSettings, Secrets, Settings
 
@@ -46,7 +47,7 @@ def load(file: Path | None = None, *, overrides: Sequence[str] = (), workspace: 
     """Join all sources; any mistake is a :class:`ConfigError` that names the source and the nearest key."""
     file = _config_file(file)
     root = file.parent if file else Path()
-    layers = [(str(file), _read_file(file))] if file else []
+    layers = [(str(file), read_file(file))] if file else []
     env_file = root / ".env"
     layers.append((".env", _from_env_file(env_file)))
     layers.append(("environment", _from_environment()))
@@ -83,44 +84,10 @@ def _config_file(file: Path | None) -> Path | None:
     return file
 
 
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError) as fault:
-        raise ConfigError(f"cannot read {file}: {fault}") from None
-    values = _parse_yaml(file, text) if file.suffix in (".yaml", ".yml") else _parse_toml(file, text)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file} holds a {type(values).__name__}, not tables of settings")
-    for name, value in values.items():
-        if name in Settings.model_fields and not isinstance(value, dict):
-            raise ConfigError(f"{file}: {name} is a table, got {value!r}", hint=f"write [{name}] and the keys below it")
-    return values
-
-
-def _parse_toml(file: Path, text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
-        reason, _, where = str(fault).partition(" (at line ")
-        line = where.split(",")[0] or str(text.count("\n") + 1)
-        raise ConfigError(f"{file}:{line}: not valid TOML: {reason[:1].lower() + reason[1:]}") from None
-
-
-def _parse_yaml(file: Path, text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text) or {}
-    except yaml.YAMLError as fault:
-        mark = getattr(fault, "problem_mark", None)
-        where = f"{file}:{mark.line + 1}" if mark else str(file)
-        raise ConfigError(f"{where}: not valid YAML: {getattr(fault, 'problem', fault)}") from None
-
-
 def _from_environment() -> dict[str, Any]:
     names = [name for name in os.environ if name.upper().startswith(PREFIX)]
     _refuse_mistyped(names, "environment")
-    return EnvSettingsSource(Settings)()
+    return _read_source(EnvSettingsSource(Settings), "environment")
 
 
 def _from_env_file(path: Path) -> dict[str, Any]:
@@ -136,7 +103,17 @@ def _from_env_file(path: Path) -> dict[str, Any]:
     for line in (each.original.line for each in parse_stream(io.StringIO(text)) if each.error):
         _log.warning("%s:%d is not NAME=value; passed over", path, line)
     _refuse_mistyped([name for name in dotenv_values(path) if name.upper().startswith(PREFIX)], str(path))
-    return dict(DotEnvSettingsSource(Settings, env_file=path)())
+    return _read_source(DotEnvSettingsSource(Settings, env_file=path), str(path))
+
+
+def _read_source(source: EnvSettingsSource, origin: str) -> dict[str, Any]:
+    try:
+        return dict(source())
+    except SettingsError as fault:
+        # It names the field; what stands there is no JSON.
+        name = str(fault).partition('"')[2].partition('"')[0]
+        hint = f'lists are JSON: {PREFIX}EVALUATION__RECALL_AT="[1, 10]"'
+        raise ConfigError(f"{origin}: a value of {name or 'a setting'} cannot be read", hint=hint) from None
 
 
 def _from_options(overrides: Sequence[str], workspace: Path | None) -> dict[str, Any]:
@@ -231,20 +208,27 @@ def _anchor(values: dict[str, Any], root: Path) -> None:
     ]
     for table, key in tables:
         if isinstance(table, dict) and isinstance(table.get(key), str | Path) and str(table[key]):
-            table[key] = root / Path(table[key]).expanduser()
+            table[key] = root / _home(table[key])
     model = values.get("model")
     if isinstance(model, dict) and isinstance(model.get("init_from"), str) and model["init_from"]:
         model["init_from"] = _from_there(model["init_from"], root)
     evaluation = values.get("evaluation")
     folders = evaluation.get("beir_folders") if isinstance(evaluation, dict) else None
     if isinstance(evaluation, dict) and isinstance(folders, list) and all(isinstance(f, str | Path) for f in folders):
-        evaluation["beir_folders"] = [root / Path(folder).expanduser() for folder in folders]
+        evaluation["beir_folders"] = [root / _home(folder) for folder in folders]
+
+
+def _home(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"there is no home folder for {path}") from None
 
 
 def _from_there(origin: str, root: Path) -> str:
     """``model.init_from`` of a file in ``root``. It is noted as it is written, wherever that is the same."""
     of_hub = origin.count("/") == 1 and not origin.startswith((".", "/", "~")) and not (root / origin).exists()
-    if of_hub or root == Path() or Path(origin).expanduser().is_absolute():
+    if of_hub or root == Path() or _home(origin).is_absolute():
         return origin
     return str(root / origin)
 

@@ -199,8 +199,11 @@ def standing_of_run(loaded: Loaded, stage: Stage | None = None) -> Standing:
         return Standing(stage, "missing", "", None)
     except ArtifactError as fault:
         return Standing(stage, "damaged", fault.message, None)
-    tokens = manifest.find(loaded.layout.tokens, "tokens")
-    why = manifest.difference(head.manifest, {"tokens": tokens.content_id if tokens else None}, stage.recipe())
+    try:
+        tokens = manifest.find(loaded.layout.tokens, "tokens")
+        why = manifest.difference(head.manifest, {"tokens": tokens.content_id if tokens else None}, stage.recipe())
+    except EmbedctlError as fault:
+        why = fault.message
     if why:
         return Standing(stage, "stale", why, head.manifest)
     total = checkpoints[-1].manifest.facts.get("total_steps")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Name = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Name = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Severity = Literal["low", "medium", "high", "critical"]
 Action = Literal["keep", "flag", "fix", "drop", "fail"]
 

@@ -70,4 +70,8 @@ def _toml(value: Any) -> str:
         return "[" + ", ".join(map(_toml, value)) + "]"
     if isinstance(value, int):
         return f"{value:_}" if value >= 10_000 else str(value)
-    return str(value) if isinstance(value, float) else json.dumps(str(value))
+    return str(value) if isinstance(value, float) else _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

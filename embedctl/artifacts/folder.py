@@ -124,6 +124,8 @@ def lock(path: Path, *, shared: bool = False) -> Iterator[None]:
             hint="wait until it is done, or choose another place with --workspace or --set project.run=NAME",
         )
     try:
+        if owner.is_symlink():
+            raise RefusedError(f"{owner} is a symbolic link", hint="remove the link; embedctl writes only real files")
         owner.write_text(f"{os.getpid()}\n", encoding="utf-8")
         yield
     finally:

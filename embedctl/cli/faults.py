@@ -31,6 +31,11 @@ def translate(fault: BaseException) -> EmbedctlError | None:
         )
     if isinstance(fault, sqlite3.Error):
         return _database(fault)
+    if type(fault).__name__ == "BrokenProcessPool":
+        return OutOfMemory(
+            "a worker process was ended from outside, most likely for want of memory",
+            hint="give the machine more memory, or fewer cores (taskset -c 0 embedctl …)",
+        )
     # Libraries written in Rust put the system's error into their sentence.
     inside = re.search(r"\(os error (\d+)\)", str(fault))
     if inside and int(inside[1]) in _STORAGE:

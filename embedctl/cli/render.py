@@ -49,11 +49,13 @@ def fault_of(fault: EmbedctlError | Interrupted) -> dict[str, Any]:
 
 def write_json(value: object, *, indent: int | None = 2) -> None:
     sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()  # who reads along waits for it
 
 
 def raw(text: str) -> None:
     """A piece of a result that other programs read, as it stands."""
     sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def line(text: str = "", *, style: str | None = None) -> None:

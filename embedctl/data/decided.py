@@ -23,6 +23,13 @@ def dropped_rows(folder: Path) -> dict[str, tuple[int, ...]]:
     return {name: tuple(found.tolist()) for name, found in zip(names, np.split(rows, ends), strict=False)}
 
 
+def mended_rows(folder: Path, part: str) -> dict[int, tuple[str, str | None]]:
+    """Text and query of each row of a part that was mended."""
+    path = mended_file(folder, part)
+    rows = columns.read(path).to_pylist() if path else []
+    return {row["row"]: (row["text"], row["query"]) for row in rows}
+
+
 def mended_file(folder: Path, part: str) -> Path | None:
     """The texts of a part that were mended, if there are any."""
     path = folder / f"mended-{part}.parquet"

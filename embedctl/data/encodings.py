@@ -25,6 +25,9 @@ _MAGIC = (
     *(b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a", b"\xfd7zXZ", b"\xd0\xcf\x11\xe0", b"SQLite format 3"),
     *(b"ID3", b"OggS", b"fLaC", b"PAR1", b"ARROW1", b"wOFF", b"wOF2", b"\xca\xfe\xba\xbe"),
 )
+# Of these some are words, with which a text may begin: PAR1 is a receptor, ID3 a way to learn trees.
+_WORDS = (b"BZh", b"ID3", b"OggS", b"fLaC", b"PAR1", b"ARROW1", b"wOFF", b"wOF2", b"SQLite format 3")
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f")) + b"\x7f"
 _DECLARED = re.compile(rb"""<(?:meta|\?xml)[^>]{1,200}?(?:charset|encoding)\s{0,9}=\s{0,9}["']?([\w.:-]{2,40})""", re.I)
 # Encodings in which files are met; the rarer ones of the library win by chance on short texts.
 _CANDIDATES = (
@@ -69,7 +72,7 @@ def _look(file: TextFile) -> str | None:
         for mark, encoding in _MARKS:
             if head.startswith(mark):
                 return encoding
-        if head.startswith(_MAGIC):
+        if head.startswith(_MAGIC) and not (head.startswith(_WORDS) and _is_plain(head)):
             return None
         if b"\0" in head:
             return _wide(head)
@@ -89,6 +92,11 @@ def _look(file: TextFile) -> str | None:
     if _is_damaged_utf8(file):
         return "utf-8"
     return _guess(sample, head if file.format in (".html", ".htm", ".xml") else b"")
+
+
+def _is_plain(head: bytes) -> bool:
+    """Whether the beginning of a file holds no byte that only binary files have."""
+    return head == head.translate(None, _CONTROLS) and "\ufffd" not in head[:-4].decode(errors="replace")
 
 
 def _is_damaged_utf8(file: TextFile) -> bool:

@@ -98,7 +98,8 @@ def _query(value: Any, where: str) -> str | None:
         value = value.decode(errors="replace")
     if not isinstance(value, str):
         raise DataError(f"{where}: query must be a string, got {excerpt(value)}")
-    return without_surrogates(value) or None
+    text = without_surrogates(value)
+    return text if text.strip() else None
 
 
 def _is_none(value: Any) -> bool:

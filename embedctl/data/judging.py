@@ -42,7 +42,7 @@ SAMPLES = 5
 # So many that an automaton, once its states are in the cache, has something to do there.
 _BATCH_ROWS = 4096
 # To be raised when the checks find otherwise, or what a part leaves is laid out otherwise: old parts are judged anew.
-FORMAT = 2
+FORMAT = 3
 # Of the actions that the findings of a record ask for, the first of these is its verdict; what fails is flagged.
 _GRAVEST: tuple[Verdict, ...] = ("drop", "fix", "flag")
 
@@ -147,10 +147,18 @@ def _judge_batch(part: _Part, batch: pa.Table, settings: ValidationSettings) -> 
     asked: dict[int, str] = {n: query for n, query in enumerate(batch.column("query").to_pylist()) if query}
     for n, found in _findings(_examiner(settings), texts, encoded, asked):
         verdict, fixed = _verdict(found, settings)
+        mended = (texts[n], asked.get(n, ""))
+        while fixed:
+            mended = (repair(texts[n], fixed), repair(asked.get(n, ""), fixed))
+            # What is taken out may have hidden something else.
+            found += _uncovered(_examiner(settings), mended, {match.check.name for _, match in found})
+            before, (verdict, fixed) = fixed, _verdict(found, settings)
+            if fixed == before:
+                break
         part.tally.add(batch.column("id")[n].as_py(), found)
         part.tally.failed += "fail" in _asked(found, settings).values()
         if fixed:
-            texts[n], asked[n] = repair(texts[n], fixed), repair(asked.get(n, ""), fixed)
+            texts[n], asked[n] = mended
             encoded[n] = texts[n].encode()
             part.mended[at + n] = (texts[n], asked[n] or None)
             part.tally.mended.update(fixed)
@@ -182,6 +190,13 @@ def _findings(
         found += [(asked[n], match) for match in of_query.get(n, ()) if match.check is not TOO_SHORT]
         if found:
             yield n, found
+
+
+def _uncovered(examiner: "Examiner", mended: tuple[str, str], known: set[str]) -> list[tuple[str, Match]]:
+    """What other checks find in a text and a query that were mended, each with that in which it was made."""
+    told = zip(mended, examiner.examine(mended), strict=True)
+    found = [(text, match) for text, matches in told for match in matches if text]
+    return [(text, match) for text, match in found if match.check.name not in known and match.check is not TOO_SHORT]
 
 
 def _asked(found: list[tuple[str, Match]], settings: ValidationSettings) -> dict[str, Action]:

@@ -66,11 +66,13 @@ def validate(
     plan:            how the texts will be tokenized, to say how much of them will be cut
     """
     _refuse_unfixable(settings)
-    corpus = manifest.read(layout.corpus, "corpus")
-    parents = {"corpus": corpus.content_id}
+    manifest.read(layout.corpus, "corpus")  # before any lock is made
     recipe = recipe_of(settings, held_percent, similarity_file)
-    identity = manifest.fingerprint("validation", parents, recipe)
-    with lock(layout.lock(layout.validation)):
+    # The corpus does not become another while it is read.
+    with lock(layout.lock(layout.corpus), shared=True), lock(layout.lock(layout.validation)):
+        corpus = manifest.read(layout.corpus, "corpus")
+        parents = {"corpus": corpus.content_id}
+        identity = manifest.fingerprint("validation", parents, recipe)
         found = up_to_date(layout.validation, "validation", identity)
         if found:
             manifest.verify(layout.corpus, corpus)
@@ -225,13 +227,17 @@ def _copies(
     # A map holds its file open, so there is never more than one for each thread.
     *begins, at = accumulate((len(np.load(path, mmap_mode="r")) for path in paths), initial=0)
 
-    def take(path: Path, at: int) -> None:
+    def take(shard: Shard, path: Path, at: int) -> None:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
         here = slice(at, at + len(rows))
         sketches.words[here], sketches.signatures[here], queries[here] = rows["words"], rows["signature"], rows["query"]
+        # What is dropped for itself is like nothing: a record that is like it would go for it, and both be lost.
+        verdict = columns.read(verdicts.findings_of(folder, shard), ["verdict"]).column("verdict")
+        gone = at + np.flatnonzero(columns.codes_of(verdict, ["drop"]) == 0)
+        sketches.words[gone], sketches.signatures[gone], queries[gone] = ~gone.astype(np.uint64), 0, 0
 
     with ThreadPoolExecutor(cores()) as threads:
-        list(threads.map(take, paths, begins))
+        list(threads.map(take, shards, paths, begins))
     # These are held texts that are no records. As queries they are not to be trained on either.
     asked = sketch(evaluated)
     sketches.words[at:], sketches.signatures[at:], queries[at:] = asked.words, asked.signatures, asked.words

@@ -57,15 +57,19 @@ def open_nvml() -> Iterator[Nvml]:
 
 def read_gpus(nvml: Any) -> list[GpuReading]:
     """One reading of every GPU. ``nvml`` is the initialised ``pynvml`` module, or something like it."""
-    return [_read(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+    try:
+        count = nvml.nvmlDeviceGetCount()
+    except nvml.NVMLError:
+        return []
+    return [_read(nvml, index) for index in range(count)]
 
 
 def _read(nvml: Any, index: int) -> GpuReading:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    """What cannot be asked, all of a GPU that fell off the bus for one, is ``None``."""
 
     def ask(name: str, *arguments: object) -> Any:
         try:
-            return getattr(nvml, name)(handle, *arguments)
+            return getattr(nvml, name)(nvml.nvmlDeviceGetHandleByIndex(index), *arguments)
         except nvml.NVMLError:
             return None
 

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -61,6 +62,16 @@ def tokenize(
 
 
 def _tokenize(
+    settings: TokensSettings, layout: Layout, held_percent: float, crew: Crew, *, new_vocabulary: bool, watch: Watch
+) -> Outcome:
+    manifest.read(layout.corpus, "corpus")  # before any lock is made
+    manifest.read(layout.validation, "validation")
+    # Neither becomes another while it is read.
+    with lock(layout.lock(layout.corpus), shared=True), lock(layout.lock(layout.validation), shared=True):
+        return _tokenize_these(settings, layout, held_percent, crew, new_vocabulary=new_vocabulary, watch=watch)
+
+
+def _tokenize_these(
     settings: TokensSettings, layout: Layout, held_percent: float, crew: Crew, *, new_vocabulary: bool, watch: Watch
 ) -> Outcome:
     corpus = manifest.read_verified(layout.corpus, "corpus")
@@ -225,8 +236,14 @@ class _Job:
 
     def _records(self) -> Iterator[Record]:
         for part in self.parts:
-            dropped = set(self.dropped.get(part.stem, ()))
-            yield from (r for row, r in enumerate(read_part(part)) if row not in dropped)
+            dropped, mended = (
+                set(self.dropped.get(part.stem, ())),
+                decided.mended_rows(self.layout.validation, part.stem),
+            )
+            for row, record in enumerate(read_part(part)):
+                if row not in dropped:
+                    text, query = mended.get(row, (record.text, record.query))
+                    yield replace(record, text=text, query=query)
 
 
 def _drawn(record_id: str, percent: float) -> bool:

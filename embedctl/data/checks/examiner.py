@@ -98,7 +98,7 @@ def _secrets(text: str, context: Context) -> Iterator[Match]:
     """Assigned values in documentation are examples; what has the shape of a token is one everywhere."""
     for secret in secrets.find(text):
         severity = secret.severity
-        if severity in ("low", "medium") or context.is_about_it():
+        if severity in ("low", "medium"):
             severity = context.temper(secret.start, secret.end, severity)
         yield Match(SECRET, secret.start, secret.end, severity)
 

@@ -3,7 +3,6 @@
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from embedctl.data.checks.kinds import PERSONAL, Match
 from embedctl.data.checks.patterns import compiled, compiled_set, spans
@@ -23,7 +22,6 @@ _IBAN = r"\b[A-Z]{2}[0-9]{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?\b"
 _SSN = r"[0-9]{3}-[0-9]{2}-[0-9]{4}\b"
 _PHONE = r"\+[0-9][ ().0-9/-]{6,20}[0-9]\b"
 _JOINT = frozenset(".-_%+@")
-_MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +34,10 @@ class Datum:
 
 
 def find(text: str) -> Iterator[Datum]:
-    """Every piece of personal data (of a kind the first ``_MOST``), checked by its checksum where it has one."""
+    """Every piece of personal data, checked by its checksum where it has one."""
     for number in sorted(_ANY.Match(text.encode()) or ()):
         kind, pattern, holds = _KINDS[number]
-        for start, end in islice(spans(pattern, text), _MOST):
+        for start, end in spans(pattern, text):
             before, after = text[start - 1 : start], text[end : end + 2]
             apart = not (before.isalnum() or (before and before in _JOINT)) and not (
                 after[:1] in "-:." and after[1:].isdigit()
