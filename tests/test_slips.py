@@ -4,11 +4,13 @@ records that would go with those they are like."""
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from embedctl.artifacts.folder import lock
 from embedctl.data.checks import personal
 from embedctl.data.checks.repair import repair
+from embedctl.data.sketches import sketch, words_of
 from embedctl.errors import LockedError, RefusedError
 from tests.conftest import Run, options, prepare, write_corpus
 
@@ -100,6 +102,24 @@ def test_a_record_does_not_go_with_one_that_is_dropped_for_itself(run: Run):
 
     assert [row["verdict"] for row in verdicts[:3]] == ["drop", "keep", "drop"]
     assert sum("falcon of the old harbour" in chunk["text"] for chunk in chunks) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("C++ developer", "C# developer", False),
+        ("the effect is real, p < 0.05.", "the effect is real, p > 0.05.", False),
+        ("3 + 4", "3 = 4", False),
+        ("it costs $5", "it costs 5%", False),
+        ("A falcon, at dawn!", "a falcon - at dawn", True),
+        ("# A falcon\n\n- at *dawn*", "A falcon at dawn", True),
+    ],
+)
+def test_what_a_sign_makes_another_is_no_copy(one: str, other: str, same: bool):
+    words = sketch([one, other]).words
+
+    assert (words[0] == words[1]) == same
+    assert np.array_equal(words, words_of([one, other]))
 
 
 def test_personal_data_is_found_behind_any_number_of_other_things():
