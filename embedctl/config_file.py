@@ -31,6 +31,8 @@ def _parse_toml(file: Path, text: str) -> dict[str, Any]:
         reason, _, where = str(fault).partition(" (at line ")
         line = where.split(",")[0] or str(text.count("\n") + 1)
         raise ConfigError(f"{file}:{line}: not valid TOML: {reason[:1].lower() + reason[1:]}") from None
+    except RecursionError:
+        raise ConfigError(f"{file}: not valid TOML: lists in lists without end") from None
 
 
 def _parse_yaml(file: Path, text: str) -> Any:
@@ -38,11 +40,11 @@ def _parse_yaml(file: Path, text: str) -> Any:
 
     try:
         found = yaml.safe_load(text) or {}
+        odd = next(_odd_keys(found), None)
     except (yaml.YAMLError, ValueError, RecursionError) as fault:
         mark = getattr(fault, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else str(file)
         raise ConfigError(f"{where}: not valid YAML: {getattr(fault, 'problem', fault)}") from None
-    odd = next(_odd_keys(found), None)
     if odd is not None:
         raise ConfigError(f"{file}: {odd!r} is no name of a setting", hint=f'in quotation marks it is: "{odd}"')
     return found

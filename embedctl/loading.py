@@ -227,8 +227,9 @@ def _home(path: str | Path) -> Path:
 
 def _from_there(origin: str, root: Path) -> str:
     """``model.init_from`` of a file in ``root``. It is noted as it is written, wherever that is the same."""
+    absolute = _home(origin).is_absolute()
     of_hub = origin.count("/") == 1 and not origin.startswith((".", "/", "~")) and not (root / origin).exists()
-    if of_hub or root == Path() or _home(origin).is_absolute():
+    if of_hub or root == Path() or absolute:
         return origin
     return str(root / origin)
 

@@ -192,9 +192,8 @@ def _unmade(watch: Watch) -> Outcome:
 def standing_of_run(loaded: Loaded, stage: Stage | None = None) -> Standing:
     """How the training run stands: its head has to be made from the tokens at hand, and be the last step."""
     stage = stage or next(s for s in stages(loaded) if s.kind == "checkpoint")
-    checkpoints = files.scan(stage.folder)
     try:
-        head = files.head(stage.folder)
+        checkpoints, head = files.scan(stage.folder), files.head(stage.folder)
     except NotFoundError:
         return Standing(stage, "missing", "", None)
     except ArtifactError as fault:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import tomllib
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.conftest import Run, options, prepare, train
         ("yes: {}\n", "True is no name"),
         ("project: {run: 2024-02-30}\n", "not valid YAML"),
         ("[" * 5000, "not valid YAML"),
+        ("training: &a\n  x: *a\n", "not valid YAML"),
     ],
 )
 def test_odd_yaml_is_named(run: Run, text: str, said: str):
@@ -49,7 +51,11 @@ def test_lists_that_are_no_json_are_named_in_the_environment_and_in_its_file(run
 
 
 def test_homes_and_names_that_cannot_be_are_told(run: Run):
-    assert run("--set", "data.path=~nosuchuser/x", "config", "check").code == 2
+    for key in ("data.path", "model.init_from", "embedding.model"):
+        assert run("--set", f"{key}=~nosuchuser/x", "config", "check").code == 2
+    Path("config.toml").write_text("x = " + "[" * 5000)
+    assert run("config", "check").code == 2
+    Path("config.toml").unlink()
     assert run("--set", f"project.name={'a' * 300}", "data", "fetch").code == 2
 
 
@@ -106,11 +112,14 @@ def test_a_gpu_that_fell_off_the_bus_hides_no_other():
 
 
 def test_readings_reach_a_pipe_as_they_are_made():
-    words = [sys.executable, "-m", "embedctl", "--json", "mem", "watch", "--interval", "0.2"]
+    words = [sys.executable, "-m", "embedctl", "--json", "mem", "watch", "--interval", "60"]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(words, stdout=subprocess.PIPE, env=env, text=True) as process:
         assert process.stdout is not None
+        late = threading.Timer(30, process.kill)
+        late.start()
         first = process.stdout.readline()
+        late.cancel()
         process.terminate()
 
     assert "host" in json.loads(first)

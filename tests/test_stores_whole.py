@@ -4,6 +4,7 @@ are made anew meanwhile, and folders of exports that hold what is not ours."""
 import errno
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,12 @@ def test_two_projects_in_one_collection_are_told_and_nothing_of_the_other_is_pru
     upsert(other.settings.store, other.layout, Wish(dry_run=True))
     with pytest.raises(RefusedError, match="project a, b"):
         upsert(other.settings.store, other.layout, Wish(prune_stale=True))
+    with sqlite3.connect(loaded.layout.ledger) as ledger:  # as of an embedctl that did not note them
+        ledger.execute("DELETE FROM senders")
+    first = tiny("project.name=a", "project.run=a")
+    upsert(loaded.settings.store, loaded.layout)
+    with pytest.raises(RefusedError, match="project b"):
+        upsert(first.settings.store, first.layout, Wish(prune_stale=True))
     shutil.rmtree(loaded.layout.store)  # made anew, it is that of who fills it
     upsert(loaded.settings.store, loaded.layout)
     assert upsert(loaded.settings.store, loaded.layout, Wish(prune_stale=True)).deleted == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedctl.errors import RemoteError
+from embedctl.errors import RefusedError, RemoteError
 from embedctl.store.ledger import open_ledger
 from embedctl.store.upsert import Wish
 from tests.loopback_pinecone import LoopbackPinecone
@@ -116,3 +116,15 @@ def test_many_records_that_stay_refused_are_all_told_each_time(server: LoopbackP
     assert len(Path(tallies[1].rejects or "").read_text().splitlines()) == 25
     with open_ledger(loaded.layout.ledger) as ledger:
         assert ledger.count(tallies[0].target) == 275
+
+
+def test_another_projects_vectors_stay_also_where_the_count_lags_behind(server: LoopbackPinecone):
+    first, second = (project(f"project.name={name}", f"project.run={name}") for name in ("a", "b"))
+    write_vectors(first.layout, random_batch(30))
+    bring(first)
+    write_vectors(second.layout, random_batch(20))
+    server.stats = lambda: {"namespaces": {}, "dimension": 4, "totalVectorCount": 0}
+
+    with pytest.raises(RefusedError, match="project a"):
+        bring(second, Wish(prune_stale=True))
+    assert len(server.vectors()) == 30

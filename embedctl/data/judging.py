@@ -18,7 +18,7 @@ from embedctl.artifacts import growing
 from embedctl.artifacts.growing import Shard
 from embedctl.artifacts.manifest import FileEntry
 from embedctl.data import columns
-from embedctl.data.checks.kinds import TIERS, TOO_SHORT, Match, Tier, Verdict
+from embedctl.data.checks.kinds import REPETITION, TIERS, TOO_LONG, TOO_SHORT, Match, Tier, Verdict
 from embedctl.data.sketches import PERMUTATIONS, Sketches, sketch, words_of
 from embedctl.settings import Action, ValidationSettings
 
@@ -43,6 +43,7 @@ SAMPLES = 5
 _BATCH_ROWS = 4096
 # To be raised when the checks find otherwise, or what a part leaves is laid out otherwise: old parts are judged anew.
 FORMAT = 3
+_OF_SIZE = (REPETITION, TOO_LONG, TOO_SHORT)
 # Of the actions that the findings of a record ask for, the first of these is its verdict; what fails is flagged.
 _GRAVEST: tuple[Verdict, ...] = ("drop", "fix", "flag")
 
@@ -80,8 +81,8 @@ class Tally(BaseModel):
         plain: dict[str, JsonValue] = json.loads(json.dumps(self.model_dump(mode="json"), sort_keys=True))
         return plain
 
-    def add(self, record: str, found: list[tuple[str, Match]]) -> None:
-        """Count the findings of one record, each with the text in which it was made."""
+    def add(self, record: str, found: list[tuple[str, Match]], *, sampled: bool = True) -> None:
+        """Count the findings of one record, each with the text in which it was made, of which samples may be shown."""
         from embedctl.data.checks.show import excerpt
 
         grave = {match.check.name for _, match in found if match.severity != "info"}
@@ -92,7 +93,11 @@ class Tally(BaseModel):
             self.places[name] += 1
             self.worst[name] = max(self.worst.get(name, "info"), match.severity, key=TIERS.index)
             samples = self.samples.setdefault(name, [])
-            if len(samples) < SAMPLES and not any(isinstance(s, dict) and s["id"] == record for s in samples):
+            if (
+                sampled
+                and len(samples) < SAMPLES
+                and not any(isinstance(s, dict) and s["id"] == record for s in samples)
+            ):
                 shown = excerpt(text, match)
                 samples.append({"id": record, "at_character": match.start, "severity": match.severity, "shown": shown})
 
@@ -147,15 +152,18 @@ def _judge_batch(part: _Part, batch: pa.Table, settings: ValidationSettings) -> 
     asked: dict[int, str] = {n: query for n, query in enumerate(batch.column("query").to_pylist()) if query}
     for n, found in _findings(_examiner(settings), texts, encoded, asked):
         verdict, fixed = _verdict(found, settings)
-        mended = (texts[n], asked.get(n, ""))
+        mended, uncovered = (texts[n], asked.get(n, "")), list[tuple[str, Match]]()
         while fixed:
             mended = (repair(texts[n], fixed), repair(asked.get(n, ""), fixed))
             # What is taken out may have hidden something else.
-            found += _uncovered(_examiner(settings), mended, {match.check.name for _, match in found})
-            before, (verdict, fixed) = fixed, _verdict(found, settings)
+            uncovered += _uncovered(_examiner(settings), mended, [*found, *uncovered])
+            before, (verdict, fixed) = fixed, _verdict([*found, *uncovered], settings)
             if fixed == before:
                 break
-        part.tally.add(batch.column("id")[n].as_py(), found)
+        # Before it was mended the text may show in pieces what no report shows.
+        part.tally.add(batch.column("id")[n].as_py(), found, sampled=not uncovered)
+        part.tally.add(batch.column("id")[n].as_py(), uncovered)
+        found += uncovered
         part.tally.failed += "fail" in _asked(found, settings).values()
         if fixed:
             texts[n], asked[n] = mended
@@ -192,11 +200,23 @@ def _findings(
             yield n, found
 
 
-def _uncovered(examiner: "Examiner", mended: tuple[str, str], known: set[str]) -> list[tuple[str, Match]]:
-    """What other checks find in a text and a query that were mended, each with that in which it was made."""
+def _uncovered(
+    examiner: "Examiner", mended: tuple[str, str], known: list[tuple[str, Match]]
+) -> list[tuple[str, Match]]:
+    """What is worse than is ``known`` of its check in a text and a query that were mended, each with its text.
+
+    What was put in for secrets and addresses makes a text longer, and alike; that is no fault of the record.
+    """
+    worst: dict[str, int] = {}
+    for _, match in known:
+        worst[match.check.name] = max(worst.get(match.check.name, -1), TIERS.index(match.severity))
     told = zip(mended, examiner.examine(mended), strict=True)
-    found = [(text, match) for text, matches in told for match in matches if text]
-    return [(text, match) for text, match in found if match.check.name not in known and match.check is not TOO_SHORT]
+    return [
+        (text, match)
+        for text, matches in told
+        for match in matches
+        if text and match.check not in _OF_SIZE and TIERS.index(match.severity) > worst.get(match.check.name, -1)
+    ]
 
 
 def _asked(found: list[tuple[str, Match]], settings: ValidationSettings) -> dict[str, Action]:

@@ -21,7 +21,7 @@ _TABLES = (
     "stored (target INTEGER NOT NULL, id TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (target, id)) WITHOUT ROWID",
     "whole (name TEXT PRIMARY KEY, target TEXT NOT NULL, vectors TEXT NOT NULL, count INTEGER NOT NULL,"
     " held INTEGER NOT NULL) WITHOUT ROWID",
-    "projects (target INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (target, name)) WITHOUT ROWID",
+    "senders (target INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (target, name)) WITHOUT ROWID",
 )
 
 
@@ -196,7 +196,7 @@ class Ledger:
 
     def projects(self, target: str) -> set[str]:
         """Those that have sent to ``target``."""
-        rows = self._connection.execute("SELECT name FROM projects WHERE target = ?", (self._number(target),))
+        rows = self._connection.execute("SELECT name FROM senders WHERE target = ?", (self._number(target),))
         return {str(row[0]) for row in rows}
 
     def add_project(self, target: str, name: str, *, alone: bool) -> None:
@@ -204,8 +204,8 @@ class Ledger:
         number = self._number(target)
         with self._connection:
             if alone:
-                self._connection.execute("DELETE FROM projects WHERE target = ?", (number,))
-            self._connection.execute("INSERT OR IGNORE INTO projects VALUES (?, ?)", (number, name))
+                self._connection.execute("DELETE FROM senders WHERE target = ?", (number,))
+            self._connection.execute("INSERT OR IGNORE INTO senders VALUES (?, ?)", (number, name))
 
     def _set(self, target: str, rows: Iterable[tuple[str, str]]) -> None:
         number = self._number(target)

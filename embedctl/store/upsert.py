@@ -119,7 +119,7 @@ def _run(job: Job, wish: Wish) -> Tally:
         # A key that is not good, an index that is not there or of another width: all of that before any work.
         job.ask(lambda: job.store.create(job.source.number("dim")))
     held = job.ask(job.store.count)
-    if held:
+    if held or job.ledger.count(job.target):  # a count lags behind what was acknowledged
         _look_for_others(job, wish)
     whole = _is_whole(job, held)
     found = Difference(Rejects(job.rejects), unchanged=job.total if whole else 0)
@@ -129,13 +129,13 @@ def _run(job: Job, wish: Wish) -> Tally:
     if not whole:
         distrust(job, held)
         found.doubted = job.ledger.doubted(job.target)
-        # A count lags behind what was acknowledged.
         empty = not held and not job.ledger.count(job.target)
         if wish.dry_run:
             written = sum(len(rows) for rows, _ in stale(job, found, empty=empty))
         else:
             written, sent = _send(job, found, empty=empty)
     elif not wish.dry_run:
+        job.ledger.add_project(job.target, job.layout.name, alone=False)
         # An index may be asked for only now.
         job.ask(lambda: job.store.finish(written=False))
     deleted = verified = 0

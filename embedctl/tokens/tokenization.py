@@ -96,6 +96,7 @@ def _tokenize_these(
             seconds = time.monotonic() - began
             known = folder.finish(sorted(folder.shards))
             facts = figures.facts([*folder.shards.values()], vocabulary=_VOCABULARY)
+            facts["covered"] = list(job.covered)
             made = manifest.write(folder.path, "tokens", parents=parents, settings=recipe, facts=facts, known=known)
     if facts["cut_queries"]:
         _log.warning(
@@ -135,6 +136,9 @@ class _Job:
         self.corpus, self.judged, self.folder, self.recipe = corpus, judged, folder, recipe
         self.parts = parts_of(layout.corpus)
         self.dropped = decided.dropped_rows(layout.validation)
+        actions = judged.settings.get("actions")
+        asked = actions if isinstance(actions, dict) else {}
+        self.covered = [name for name in ("personal_data", "secret") if asked.get(name) == "fix"]
 
     def tokenizer(self, crew: Crew, *, new: bool, watch: Watch) -> None:
         """Put ``tokenizer.json`` into the folder: the given one, the one that was learnt before, or a new one."""
@@ -215,6 +219,9 @@ class _Job:
             found = manifest.find(self.layout.tokens, "tokens")
         except ArtifactError:
             return None
+        noted = found.facts.get("covered") if found else None
+        if not {*self.covered} <= {*(noted if isinstance(noted, list) else ())}:
+            return None  # it holds what is covered by now
         if found is None or any(found.settings.get(name) != self.recipe.get(name) for name in _LEARNT_BY):
             return None
         here = {entry.sha256 for entry in self.corpus.files.values()}
