@@ -84,6 +84,7 @@ def _table() -> bytes:
 _LOWER = _table()
 # At the beginning of lines they mark quotations, lists and headings.
 _MARKED = re.compile(rb"(?m)^[ \t]*(?:>[ \t>]*(?:\+[ \t])?|\+[ \t]|=+[ \t]*$)")
+_MARKS_OF_LINES = (b">", b"+", b"=", b" ", b"\t")
 # All but the signs that mean something.
 _NO_SIGNS = bytes(set(range(256)) - set(b"+<>=%$^"))
 _MARKS = re.compile(rb"\xe2\x80[\x80-\xbf]")
@@ -146,7 +147,7 @@ def _digests(plain: _Plain, pieces: Sequence[bytes]) -> npt.NDArray[np.uint64]:
     digests = [xxh3_64_intdigest(blob[a:b]) for a, b in zip(first.tolist(), end.tolist(), strict=True)]
     for number, piece in enumerate(pieces):
         if signs := piece.translate(None, _NO_SIGNS):
-            if _MARKED.search(piece):
+            if piece.startswith(_MARKS_OF_LINES) or any(b"\n" + mark in piece for mark in _MARKS_OF_LINES):
                 signs = _MARKED.sub(b"", piece).translate(None, _NO_SIGNS)
             digests[number] ^= xxh3_64_intdigest(signs) if signs else 0
     return np.array(digests, np.uint64)
