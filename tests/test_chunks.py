@@ -58,7 +58,19 @@ def without_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]
 
 
 PIECES = ["A.", "b", "J.", "é", "É", "日", "。", "」", "…", "”", '."', "!)", "?", " ", "  ", "\n", "\r\n", "\u3000"]
-PIECES += [" \n\t\n ", " \x00", "\x1c", "\u0e01", "؟", "।", "𝒳", "<|endoftext|>"]
+PIECES += [
+    " \n\t\n ",
+    " \x00",
+    "\x1c",
+    "\u0e01",
+    "؟",
+    "।",
+    "𝒳",
+    "<|endoftext|>",
+    " " * 30,
+    "\n" * 20,
+    " " * 9 + "\n" * 2,
+]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert", "lower-cased bpe", "gpt2 with NFC"])

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from embedctl.model import published
+from embedctl.model import native, published
 from embedctl.model.encoder import initialise
 from embedctl.model.encoding import encode, unit_vectors
+from embedctl.model.packed import arithmetic_of, packed, way_of
 from embedctl.model.shape import Shape
 from embedctl.settings import TrainingSettings
 from embedctl.training.trainee import Trainee
@@ -78,3 +79,16 @@ def test_scores_without_an_order_are_refused_and_a_model_without_one_has_a_figur
     assert "endless.csv:2" in told[1].err
     report = json.loads(Path("ws/evaluation/main/report.json").read_text(), parse_constant=pytest.fail)
     assert math.isfinite(report["similarity"]["spearman"])
+
+
+@pytest.mark.skipif(not native.available(), reason="no bfloat16 in C here")
+@pytest.mark.parametrize("layout", ["bert", "modernbert"])
+def test_vectors_made_by_c_and_by_torch_are_not_taken_for_each_other(layout: str, monkeypatch: pytest.MonkeyPatch):
+    encoder = initialise(Shape(**{**TINY, "intermediate_dim": 50}, layout=layout), 0).eval()  # of no whole tiles
+    bits = torch.bfloat16
+
+    by_c, found = arithmetic_of(packed(encoder, bits), bits), way_of(torch.device("cpu"), bits)
+    monkeypatch.setattr(native, "available", lambda: False)
+
+    assert arithmetic_of(packed(encoder, bits), bits) != by_c
+    assert way_of(torch.device("cpu"), bits) == "torch" != found

@@ -8,10 +8,12 @@ from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from embedctl.data import checks
 from embedctl.data.checks.repair import FIXABLE, repair
+from embedctl.tokens import chunks, engines
 from tests.test_checks import examiner
 
 MODULES = [import_module(f"{checks.__name__}.{module.name}") for module in iter_modules(checks.__path__)]
@@ -81,3 +83,12 @@ def test_no_number_of_long_runs_makes_the_checks_slow():
 )
 def test_no_text_makes_repair_slow(piece: str):
     assert is_linear(lambda text: repair(text, FIXABLE), piece, 25_000)
+
+
+@pytest.mark.parametrize("white", [" ", "\n", " \n"])
+def test_white_space_without_end_is_cut_in_linear_time(white: str):
+    def cut(text: str) -> None:
+        data = np.frombuffer(engines.in_one(["a" + text]), np.uint8)
+        chunks.cut(data, np.arange(len(text) + 1), np.array([0, len(text) + 1]), size=256, overlap=0)
+
+    assert is_linear(cut, white, 200_000)

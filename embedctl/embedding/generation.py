@@ -15,7 +15,8 @@ from embedctl.embedding import windows
 from embedctl.embedding.shards import Tally
 from embedctl.embedding.source import named_model
 from embedctl.embedding.task import Task
-from embedctl.model.packed import ARITHMETIC
+from embedctl.model.packed import ARITHMETIC, way_of
+from embedctl.model.precision import pick_device, pick_dtype
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.ranks import Ranks, joined
 from embedctl.settings import ComputeSettings, EmbeddingSettings
@@ -60,7 +61,11 @@ def generate(
         parents["checkpoint"] = files.head(layout.checkpoints).model_id
     recipe = recipe_of(settings, compute)
     identity = manifest.fingerprint("vectors", parents, recipe)
-    made_from = manifest.digest({"model": parents.get("checkpoint"), **recipe})
+    device = pick_device(compute.device)
+    dtype = pick_dtype(compute.precision, device)
+    # What another machine has made is right too, but shards of both are not to stand side by side.
+    way = f"{dtype} by {way_of(device, dtype)}"
+    made_from = manifest.digest({"model": parents.get("checkpoint"), "way": way, **recipe})
     parts = tuple(windows.windows_of(layout.tokens, tokens))
     task = Task(settings, compute, layout, tokens, parts, made_from, growing.partial_of(layout.vectors))
     with joined(compute.device) as ranks:

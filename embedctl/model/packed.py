@@ -22,10 +22,19 @@ ARITHMETIC = 3
 
 def arithmetic_of(encoder: "Encoder", dtype: torch.dtype) -> str:
     """What a vector's bits depend on, apart from the weights and the text."""
-    by = ""
-    if encoder.whole is not None:
-        by = " by floats" if dtype == torch.float32 else " by tiles" if native.has_tiles() else " by lanes"
+    way, whole = way_of(next(encoder.parameters()).device, dtype), encoder.whole is not None
+    # In part: attention, norms and means, between layers of another library.
+    by = f" by {way}" if whole else f" by {way} in part" if way in ("tiles", "lanes") else ""
     return f"{dtype} {ARITHMETIC}{by}"
+
+
+def way_of(device: torch.device, dtype: torch.dtype) -> str:
+    """How this machine computes as far as it is done in C, else by torch."""
+    if device.type != "cpu":
+        return device.type
+    if dtype == torch.bfloat16 and native.available():
+        return "tiles" if native.has_tiles() else "lanes"
+    return "floats" if dtype == torch.float32 and native.has_floats() else "torch"
 
 
 class PackedLinear(nn.Module):

@@ -130,6 +130,10 @@ void embedctl_boundaries(const uint8_t *data, int64_t size, const uint8_t *class
 /* Whether there are two ends of line in any run of white space that touches the bytes from `begin` to `end`. */
 static int has_paragraph(const Texts *texts, int64_t begin, int64_t end) {
     const uint8_t *data = texts->data;
+    int64_t at = begin;
+    while (at < end && is_space(data[at])) at++;
+    /* In the midst of a run there is no end of one; to look for its ends each time would take square time. */
+    if (at == end && begin > 0 && is_space(data[begin - 1]) && is_space(data[end])) return 0;
     while (begin > 0 && is_space(data[begin - 1])) begin--;
     while (is_space(data[end])) end++; /* a separator ends the last run */
     while (begin < end) {
