@@ -46,6 +46,23 @@ def test_the_norm_of_a_sum_is_no_farther_from_float32_than_that_of_torch_is():
     assert (found - exact).abs().mean() < (plain - exact).abs().mean()
 
 
+def test_without_a_graph_nothing_is_kept_for_one(monkeypatch: pytest.MonkeyPatch):
+    layer, kept, call = layer_of(), list[bool](), fused._call
+
+    def told(name: str, *words: object) -> None:
+        kept.append(all(word.value is not None for word in words[-2:]))
+        call(name, *words)
+
+    monkeypatch.setattr(fused, "_call", told)
+    with torch.no_grad():
+        fused.add_norm(layer, *sums())
+    with torch.inference_mode():
+        fused.add_norm(layer, *sums())
+    fused.add_norm(layer, *sums())
+
+    assert kept == [False, False, True]
+
+
 def test_gelu_is_rounded_once_everywhere():
     x = torch.cat([torch.linspace(-13, 13, 16 * 2001), torch.tensor([-0.0, 1e-30, -1e-30, 3e38] * 4)])
     x, bias = x.bfloat16().view(-1, 16), drawn(16, scale=0.01)

@@ -24,7 +24,9 @@ def can_take(x_TD: Tensor, *weights: Tensor | None) -> bool:
 
 def add_norm(layer: nn.LayerNorm, one_TD: Tensor, other_TD: Tensor, bias_D: Tensor | None) -> Tensor:
     """The norm of the sum of all three; nothing is rounded in between."""
-    normed: Tensor = _AddNorm.apply(one_TD, other_TD, bias_D, layer.weight, layer.bias, layer.eps)  # type: ignore[no-untyped-call]
+    given = (one_TD, other_TD, bias_D, layer.weight, layer.bias, layer.eps)
+    # Inside of a function of autograd there is never a graph; the weights want a gradient even where there is none.
+    normed: Tensor = _AddNorm.apply(*given, torch.is_grad_enabled())  # type: ignore[no-untyped-call]
     return normed
 
 
@@ -46,11 +48,18 @@ class _AddNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, one_TD: Tensor, other_TD: Tensor, added_D: Tensor | None, weight_D: Tensor, bias_D: Tensor, eps: float
+        ctx: Any,
+        one_TD: Tensor,
+        other_TD: Tensor,
+        added_D: Tensor | None,
+        weight_D: Tensor,
+        bias_D: Tensor,
+        eps: float,
+        keeps: bool,
     ) -> Tensor:
         one_TD, other_TD = one_TD.contiguous(), other_TD.contiguous()
         normed_TD, bare_TD, scales_T = torch.empty_like(one_TD), None, None
-        if any(ctx.needs_input_grad):
+        if keeps and any(ctx.needs_input_grad):
             bare_TD, scales_T = torch.empty_like(one_TD), torch.empty(len(one_TD), dtype=torch.float32)
             ctx.save_for_backward(bare_TD, scales_T, weight_D)
             ctx.adds = added_D is not None
@@ -67,7 +76,7 @@ class _AddNorm(torch.autograd.Function):
         given = [_at(each) for each in (gradient_TD, bare_TD, scales_T, weight_D)]
         _call("embedctl_pull_norm", *given, *_sizes(bare_TD), _at(d_sum_TD), _at(d_weights_3D))
         d_weight_D, d_bias_D, d_added_D = d_weights_3D
-        return d_sum_TD, d_sum_TD, d_added_D if ctx.adds else None, d_weight_D, d_bias_D, None
+        return d_sum_TD, d_sum_TD, d_added_D if ctx.adds else None, d_weight_D, d_bias_D, None, None
 
 
 class _Gelu(torch.autograd.Function):
