@@ -4,8 +4,8 @@ DATA holds medquad/; MODEL is the folder of a published model (all-MiniLM-L6-v2)
 see the same batches of 64 pairs, texts of at most 256 tokens, on the same machine in turn: embedctl by its own command,
 the other by SentenceTransformerTrainer with MultipleNegativesRankingLoss. With --epoch both train for a whole epoch and
 are compared on the held-out questions instead: embedctl once as the other side does, and once with a negative beside
-each pair, which `embedctl mine` finds in the same data with the same weights. The other side needs `pip install
-accelerate`.
+each pair, which `embedctl mine` finds in the same data with the same weights; in some orders of the pairs (--seeds), as
+the order makes a difference of its own. The other side needs `pip install accelerate`.
 """
 
 import argparse
@@ -18,12 +18,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import trainers
 from benchmarks.machine import describe, half_precision
 
 RESULT = Path(__file__).parent / "results" / "training.json"
 WITHOUT_HALF = RESULT.with_name("training_without_bf16.json")
 # The best that was found for the other side: half precision where the processor has it, no dropout, fused attention.
 SIDES = {"its defaults": 8.0, "its best setting": 2.0}
+QUALITY = {
+    "embedctl": "embedctl",
+    "mined": "embedctl, with a mined negative beside each pair; mining is in the minutes",
+    "sentence-transformers": "sentence-transformers",
+}
 RATE = 5e-5
 
 
@@ -34,11 +40,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epoch", action="store_true", help="compare the quality after one epoch, not the speed")
+    parser.add_argument("--seeds", type=int, default=1, help="orders of the pairs that --epoch trains in")
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--theirs", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.theirs:
-        print(json.dumps(train_theirs(options)))
+        print(json.dumps(trainers.train_theirs(options, RATE)))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -48,7 +56,7 @@ def main() -> None:
         measured = measure_part(folder, options)
     path = RESULT if half_precision() else WITHOUT_HALF
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    how = "--epoch" if options.epoch else f"--steps {options.steps} --rounds {options.rounds}"
+    how = f"--epoch --seeds {options.seeds}" if options.epoch else f"--steps {options.steps} --rounds {options.rounds}"
     command = f"python -m benchmarks.training DATA MODEL {how}"
     result[part] = {
         **measured,
@@ -84,31 +92,44 @@ def speed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def quality(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """nDCG@10 on the held-out questions after one epoch, and the minutes that it took."""
-    report = after_an_epoch(folder, options, "epoch")
+    """Metrics on the held-out questions after one epoch and the minutes that it took, means of the seeds."""
     began = time.perf_counter()
     embedctl(folder, options, "mine", "--per-query", "1", "--model", str(options.model.absolute()))
-    mining = time.perf_counter() - began
-    mined = after_an_epoch(folder, options, "mined", "training.hard_negatives=1")
-    found = other(folder, options, "its best setting", 0)
+    mining = (time.perf_counter() - began) / 60
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in QUALITY}
+    for seed in range(options.seeds):
+        options.seed = seed
+        report = after_an_epoch(folder, options, f"plain-{seed}")
+        mined = after_an_epoch(folder, options, f"mined-{seed}", "training.hard_negatives=1")
+        theirs = other(folder, options, "its best setting", 0)
+        found["embedctl"].append({**report["model"], "minutes": minutes(folder, f"plain-{seed}")})
+        found["mined"].append({**mined["model"], "minutes": mining + minutes(folder, f"mined-{seed}")})
+        found["sentence-transformers"].append({**theirs["metrics"], "minutes": sum(theirs["seconds"]) / 60})
+        print({side: rows[-1] for side, rows in found.items()}, file=sys.stderr, flush=True)
     return {
         "queries": report["queries"],
         "records": report["records"],
-        "embedctl": {**report["model"], "minutes": round(sum(step_seconds(folder, "epoch")) / 60, 1)},
-        "mined": {**mined["model"], "minutes": round((mining + sum(step_seconds(folder, "mined"))) / 60, 1)},
-        "sentence-transformers": {**found["metrics"], "minutes": round(sum(found["seconds"]) / 60, 1)},
+        **{
+            side: {name: statistics.mean(row[name] for row in rows) for name in rows[0]} for side, rows in found.items()
+        },
+        "ndcg_at_10_by_seed": {side: [row["ndcg_at_10"] for row in rows] for side, rows in found.items()},
         "before": report["untrained"],
         "bm25": report["bm25"],
     }
 
 
 def after_an_epoch(folder: Path, options: argparse.Namespace, run: str, *more: str) -> dict[str, Any]:
-    """What `eval` says of retrieval then."""
-    for step in ("train", "eval"):
-        embedctl(folder, options, step, run=run, more=more)
+    """What `eval` says of retrieval then, in float32 as on the other side."""
+    more = (f"project.seed={options.seed}", *more)
+    embedctl(folder, options, "train", run=run, more=more)
+    embedctl(folder, options, "eval", run=run, more=("compute.precision=fp32", *more))
     report = json.loads((folder / "ws/evaluation" / run / "report.json").read_text(encoding="utf-8"))
     found: dict[str, Any] = report["retrieval"]
     return found
+
+
+def minutes(folder: Path, run: str) -> float:
+    return sum(step_seconds(folder, run)) / 60
 
 
 def embedctl(
@@ -149,101 +170,12 @@ def step_seconds(folder: Path, run: str) -> list[float]:
 def other(folder: Path, options: argparse.Namespace, side: str, steps: int) -> dict[str, Any]:
     """The other side in a process of its own; 0 steps: one epoch and its quality."""
     words = [str(options.data), str(options.model), "--theirs", side, "--folder", str(folder), "--steps", str(steps)]
+    words += ["--seed", str(options.seed)]
     made = subprocess.run(
         [sys.executable, "-m", "benchmarks.training", *words], check=True, stdout=subprocess.PIPE, text=True
     )
     found: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
     return found
-
-
-def train_theirs(options: argparse.Namespace) -> dict[str, Any]:
-    import torch
-    from datasets import Dataset
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, losses
-    from sentence_transformers.training_args import SentenceTransformerTrainingArguments
-    from torch.utils.data import SequentialSampler
-    from transformers import TrainerCallback
-
-    best = options.theirs == "its best setting"
-    kinds: dict[str, Any] = {"attn_implementation": "sdpa"} if best else {}
-    model = SentenceTransformer(str(options.model), device="cpu", model_kwargs=kinds)
-    model.max_seq_length = 256
-    if best:
-        for module in model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-    queries, passages = same_pairs(options, epochs=1)
-    seconds: list[float] = []
-
-    class Clock(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, *arguments: Any, **named: Any) -> None:
-            self.started = time.perf_counter()
-
-        def on_step_end(self, *arguments: Any, **named: Any) -> None:
-            seconds.append(time.perf_counter() - self.started)
-
-    class InOrder(SentenceTransformerTrainer):  # type: ignore[misc]
-        """Batches as embedctl has them, so that both sides see the same."""
-
-        def get_batch_sampler(self, dataset: Any, batch_size: int, drop_last: bool, **named: Any) -> Any:
-            from sentence_transformers.sampler import DefaultBatchSampler
-
-            return DefaultBatchSampler(SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last)
-
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(options.folder / "theirs"),
-        num_train_epochs=1,
-        max_steps=options.steps or -1,
-        per_device_train_batch_size=64,
-        dataloader_drop_last=True,
-        learning_rate=RATE,
-        warmup_ratio=0.1,
-        bf16=best and half_precision(),
-        use_cpu=True,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        logging_strategy="no",
-    )
-    data = Dataset.from_dict({"anchor": queries, "positive": passages})
-    loss = losses.MultipleNegativesRankingLoss(model)
-    InOrder(model=model, args=arguments, train_dataset=data, loss=loss, callbacks=[Clock()]).train()
-    if options.steps:
-        return {"seconds": seconds}
-    model.save(str(options.folder / "trained"))
-    return {"seconds": seconds, "metrics": measure(options, options.folder / "trained")}
-
-
-def same_pairs(options: argparse.Namespace, *, epochs: int) -> tuple[list[str], list[str]]:
-    """The texts of the pairs of embedctl's first epoch, in its order."""
-    from embedctl.settings import TrainingSettings
-    from embedctl.tokens.shards import TokenTable
-    from embedctl.training.pairs import PairStream
-
-    table = TokenTable(options.folder / "ws/tokens/main")
-    stream = PairStream(table, TrainingSettings(batch_pairs=64), seed=0)
-    batches = [stream.batch(number) for number in range(stream.batches_per_epoch * epochs)]
-    texts = [
-        [table.tokenizer.decode(ids.tolist()) for batch in batches for ids in part(batch)]
-        for part in (lambda batch: batch.queries, lambda batch: batch.passages)
-    ]
-    return texts[0], texts[1]
-
-
-def measure(options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """The same evaluation as embedctl's, of a saved model."""
-    import torch
-
-    from embedctl.evaluation.retrieval import evaluate_model, held_task
-    from embedctl.model.published import open_folder
-    from embedctl.settings import EvaluationSettings
-    from embedctl.tokens.shards import TokenTable
-
-    settings = EvaluationSettings(documents="held")
-    table = TokenTable(options.folder / "ws/tokens/main")
-    task = held_task(table, settings, seed=0)
-    assert task is not None
-    return evaluate_model(open_folder(folder).encoder().eval(), table, task, settings, dtype=torch.float32)
 
 
 def tables(result: dict[str, Any]) -> str:
@@ -258,28 +190,33 @@ def tables(result: dict[str, Any]) -> str:
         row = speeds[side]
         lines.append(f"| SentenceTransformerTrainer, {side} | {row['pairs_per_second']} | {row['ratio']} × as fast |")
     lines += ["", measured_on(speeds)]
-    found = result.get("quality")
-    if found:
-        lines += [
-            "",
-            f"| after one epoch, {found['queries']:,} held-out questions | nDCG@10 | recall@10 | minutes |",
-            "|---|--:|--:|--:|",
-        ]
-        titles = {
-            "embedctl": "embedctl",
-            "mined": "embedctl, with a mined negative beside each pair; mining is in the minutes",
-            "sentence-transformers": "sentence-transformers",
-            "before": "the model before",
-            "bm25": "BM25",
-        }
-        for name, title in titles.items():
-            if name not in found:
-                continue
-            row = found[name]
-            minutes = row.get("minutes", "")
-            lines.append(f"| {title} | {row['ndcg_at_10']:.3f} | {row['recall_at_10']:.3f} | {minutes} |")
-        lines += ["", measured_on(found)]
+    if "quality" in result:
+        lines += ["", *quality_table(result["quality"])]
     return "\n".join(lines)
+
+
+def quality_table(found: dict[str, Any]) -> list[str]:
+    lines = [
+        f"| after one epoch, {found['queries']:,} held-out questions | nDCG@10 | recall@10 | minutes |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, title in {**QUALITY, "before": "the model before", "bm25": "BM25"}.items():
+        row = found[name]
+        took = f"{row['minutes']:.1f}" if "minutes" in row else ""
+        lines.append(f"| {title} | {row['ndcg_at_10']:.4f} | {row['recall_at_10']:.3f} | {took} |")
+    by_seed = found["ndcg_at_10_by_seed"]
+    theirs = by_seed["sentence-transformers"]
+    told = []
+    for side, title in {"embedctl": "embedctl", "mined": "with mined negatives"}.items():
+        apart = [one - other for one, other in zip(by_seed[side], theirs, strict=True)]
+        error = f" ± {statistics.stdev(apart) / len(apart) ** 0.5:.4f}" if len(apart) > 1 else ""
+        told.append(f"{title} {statistics.mean(apart):+.4f}{error}")
+    lines += [
+        "",
+        f"Means of {len(theirs)} orders of the pairs, each the same on all sides. nDCG@10 less that of "
+        f"sentence-transformers, with its standard error: {', '.join(told)}.",
+    ]
+    return [*lines, "", measured_on(found)]
 
 
 def measured_on(part: dict[str, Any]) -> str:
