@@ -184,6 +184,7 @@ class Server:
 # Loading the libraries takes longer than most tests: one process runs many commands, each with an empty cache.
 _WORKER = """
 import contextlib, io, json, os, shutil, sys, time
+import huggingface_hub.constants  # it keeps for good what the environment said of being offline at first
 from embedctl.cli.app import main
 from embedctl.data import corpus
 time.sleep = lambda seconds: None  # the libraries wait for half a minute between their attempts
