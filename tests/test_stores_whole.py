@@ -171,4 +171,6 @@ def test_where_nothing_can_be_locked_a_shared_lock_is_owned_like_any(monkeypatch
     monkeypatch.setattr("fcntl.flock", none)
     for shared in (False, True, True, False):
         with lock(Path("locks/a.lock"), shared=shared):
-            pass
+            for other in (False, True):
+                with pytest.raises(LockedError), lock(Path("locks/a.lock"), shared=other):
+                    raise AssertionError

@@ -67,11 +67,16 @@ def read_gpus(nvml: Any) -> list[GpuReading]:
 def _read(nvml: Any, index: int) -> GpuReading:
     """What cannot be asked, all of a GPU that fell off the bus for one, is ``None``."""
 
-    def ask(name: str, *arguments: object) -> Any:
+    def call(name: str, *arguments: object) -> Any:
         try:
-            return getattr(nvml, name)(nvml.nvmlDeviceGetHandleByIndex(index), *arguments)
+            return getattr(nvml, name)(*arguments)
         except nvml.NVMLError:
             return None
+
+    handle = call("nvmlDeviceGetHandleByIndex", index)
+
+    def ask(name: str, *arguments: object) -> Any:
+        return None if handle is None else call(name, handle, *arguments)
 
     name = ask("nvmlDeviceGetName")
     memory = ask("nvmlDeviceGetMemoryInfo")

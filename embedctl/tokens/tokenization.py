@@ -58,20 +58,14 @@ def tokenize(
     with Crew(min(processes or cores(), len(parts_of(layout.corpus))), TOKENIZING) as crew:
         if settings.tokenizer is not None and not layout.tokens.exists():
             crew.start(partial(sharding.warm, settings.tokenizer))
-        return _tokenize(settings, layout, held_percent, crew, new_vocabulary=new_vocabulary, watch=watch)
+        manifest.read(layout.corpus, "corpus")  # before any lock is made
+        manifest.read(layout.validation, "validation")
+        # Neither becomes another while it is read.
+        with lock(layout.lock(layout.corpus), shared=True), lock(layout.lock(layout.validation), shared=True):
+            return _tokenize(settings, layout, held_percent, crew, new_vocabulary=new_vocabulary, watch=watch)
 
 
 def _tokenize(
-    settings: TokensSettings, layout: Layout, held_percent: float, crew: Crew, *, new_vocabulary: bool, watch: Watch
-) -> Outcome:
-    manifest.read(layout.corpus, "corpus")  # before any lock is made
-    manifest.read(layout.validation, "validation")
-    # Neither becomes another while it is read.
-    with lock(layout.lock(layout.corpus), shared=True), lock(layout.lock(layout.validation), shared=True):
-        return _tokenize_these(settings, layout, held_percent, crew, new_vocabulary=new_vocabulary, watch=watch)
-
-
-def _tokenize_these(
     settings: TokensSettings, layout: Layout, held_percent: float, crew: Crew, *, new_vocabulary: bool, watch: Watch
 ) -> Outcome:
     corpus = manifest.read_verified(layout.corpus, "corpus")
