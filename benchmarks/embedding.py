@@ -75,26 +75,31 @@ def main() -> None:
 
 
 def speed(options: argparse.Namespace) -> dict[str, Any]:
-    """Texts per second of every side, and the worst cosine of its vectors to those of the defaults."""
-    ours: list[float] = []
+    """Texts per second of every side, and the worst cosine of its vectors to those of the defaults.
+
+    A side is compared with embedctl just before it and just after it, as the machine is not equally fast all the time.
+    """
+    ours = [own_seconds(options)]
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
-    for number in range(options.rounds):
-        for side in list(SIDES)[: None if number == 0 else 2]:
-            ours.append(own_seconds(options))
+    ratios: dict[str, list[float]] = {side: [] for side in SIDES}
+    for _ in range(options.rounds):
+        for side in SIDES:
             seconds[side].append(other(options, side)["seconds"])
+            ours.append(own_seconds(options))
+            ratios[side].append(seconds[side][-1] / statistics.mean(ours[-2:]))
     ids, mine = own_vectors(options)
     reference = np.load(options.folder / "encode, its defaults.npy")
-    mean = statistics.median(ours)
     return {
         "texts": len(ids),
         "repeated": repeated(options),
         "tokens_of_texts": lengths(options),
-        "texts_per_second": round(len(ids) / mean, 1),
+        "texts_per_second": round(len(ids) / statistics.median(ours), 1),
         "worst_cosine": round(float(cosines(mine, reference).min()), 5),
         "sides": {
             side: {
                 "texts_per_second": round(len(ids) / statistics.median(seconds[side]), 1),
-                "ratio": round(statistics.median(seconds[side]) / mean, 2),
+                "ratio": round(statistics.median(ratios[side]), 2),
+                "ratios": [round(ratio, 3) for ratio in ratios[side]],
                 "target": target,
                 "worst_cosine": round(float(cosines(np.load(options.folder / f"{side}.npy"), reference).min()), 5),
             }

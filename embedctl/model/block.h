@@ -3,8 +3,8 @@
    and a token's bits depend on no other token.
 
    The products are those of who includes this: block_tiles.c by tiles (AMX), block_lanes.c by vector registers. "Tiles" is
-   also how numbers lie in memory for both: 32 rows by 32 columns after each other. NUMBERS is of tokens times width that are
-   taken at once. */
+   also how numbers lie in memory for both: 32 rows by 32 columns after each other. LEAST is how many rows are taken at once
+   even where they do not stay in the second cache, ROWS how many are computed together. */
 
 #ifndef EMBEDCTL_BLOCK_H
 #define EMBEDCTL_BLOCK_H
@@ -16,6 +16,7 @@
 #ifdef FAST
 
 #define STEPS 12      /* of 32 dimensions that a product takes at once: both sides stay in the first cache */
+#define NUMBERS 98304 /* of tokens times width that are taken at once: they stay in the second cache */
 #define MIDDLE 384    /* dimensions of the feed-forward that are there at once */
 
 /* Weights of a layer lie as (out / 32, in / 32, 2, 16, 16, 2), outputs and inputs by 32; of these, halves of the outputs, pairs
@@ -56,16 +57,7 @@ INLINE void from_tiles(const bf16 *tiles, int64_t length, int64_t width, bf16 *t
             _mm512_storeu_si512(to + t * width + c, _mm512_loadu_si512(tiles + place(t, c, width)));
 }
 
-/* What products are added to: tokens and a layer's bias. */
-INLINE void begin(const bf16 *tiles, int64_t many, int64_t width, const float *bias, float *sums) {
-    for (int64_t t = 0; t < many; t++)
-        for (int64_t c = 0; c < width; c += LANES) {
-            __m512 sum = _mm512_add_ps(widened(tiles + place(t, c, width)), _mm512_loadu_ps(bias + c));
-            _mm512_storeu_ps(sums + t * width + c, sum);
-        }
-}
-
-/* The same before the first block: what stands for a token and for its place. */
+/* Before the first block: what stands for a token and for its place. */
 INLINE void look_up(const int64_t *ids, const int64_t *places, int64_t length, int64_t many, const Block *of, float *sums) {
     const int64_t width = of->width;
     for (int64_t t = 0; t < many; t++) {
@@ -76,16 +68,41 @@ INLINE void look_up(const int64_t *ids, const int64_t *places, int64_t length, i
     }
 }
 
-/* Layer norm (Ba et al. 2016, arXiv:1607.06450) of sums, into tiles. */
-INLINE void norm(const float *sums, int64_t many, int64_t width, const float *const of[2], float epsilon, bf16 *tiles) {
+/* Adds a layer's bias to its products and to the tokens that they belong to; tokens some rows further are fetched. The sum of
+   a row. */
+INLINE __m512 added(const bf16 *tiles, int64_t t, int64_t width, const float *bias, float *row) {
+    __m512 totals[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}; /* two, as one would wait for itself */
+    for (int64_t c = 0; c < width; c += SIDE) {
+        const bf16 *token = tiles + place(t, c, width);
+        _mm_prefetch((const char *)(token + SIDE * width), _MM_HINT_T0);
+        for (int half = 0; half < 2; half++) {
+            const __m512 with_bias = _mm512_add_ps(widened(token + half * LANES), _mm512_loadu_ps(bias + c + half * LANES));
+            const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(row + c + half * LANES), with_bias);
+            _mm512_storeu_ps(row + c + half * LANES, sum);
+            totals[half] = _mm512_add_ps(totals[half], sum);
+        }
+    }
+    return _mm512_add_ps(totals[0], totals[1]);
+}
+
+/* The sum of a row. */
+INLINE __m512 total(int64_t width, const float *row) {
+    __m512 totals[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (int64_t c = 0; c < width; c += SIDE)
+        for (int half = 0; half < 2; half++)
+            totals[half] = _mm512_add_ps(totals[half], _mm512_loadu_ps(row + c + half * LANES));
+    return _mm512_add_ps(totals[0], totals[1]);
+}
+
+/* Layer norm (Ba et al. 2016, arXiv:1607.06450), into tiles, of the products of a layer with that `bias` and of what is in
+   the tiles; without a bias, of `sums` alone. */
+INLINE void norm(float *sums, int64_t many, int64_t width, const float *bias, const float *const of[2], float epsilon,
+                 bf16 *tiles) {
     for (int64_t t = 0; t < many; t++) {
-        const float *row = sums + t * width;
-        /* Two of each, as one would wait for itself. */
-        __m512 totals[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, squares[2] = {totals[0], totals[1]};
-        for (int64_t c = 0; c < width; c += SIDE)
-            for (int half = 0; half < 2; half++)
-                totals[half] = _mm512_add_ps(totals[half], _mm512_loadu_ps(row + c + half * LANES));
-        const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(_mm512_add_ps(totals[0], totals[1])) / (float)width);
+        float *row = sums + t * width;
+        const __m512 sum = bias ? added(tiles, t, width, bias, row) : total(width, row);
+        const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / (float)width);
+        __m512 squares[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
         for (int64_t c = 0; c < width; c += SIDE)
             for (int half = 0; half < 2; half++) {
                 __m512 apart = _mm512_sub_ps(_mm512_loadu_ps(row + c + half * LANES), mean);
@@ -151,13 +168,14 @@ typedef struct {
     int64_t lines;
 } Ahead;
 
-/* A square of sums over `steps` of 32 inputs, and meanwhile what the one before is to become.
+/* A square of sums over `steps` of 32 inputs, or of its first rows, and meanwhile what the one before is to become.
 
    rows, weights: in tiles; from a step to the next SIDE * LINE bytes
+   many:          rows that are there, at least
    line:          bytes from a row of sums to the next
    add:           to what is there */
-INLINE void square(const int kind, const bf16 *rows, const bf16 *weights, int64_t steps, float *sums, int64_t line,
-                   const int add, Ahead ahead, Left before, Target target);
+INLINE void square(const int kind, const bf16 *rows, int64_t many, const bf16 *weights, int64_t steps, float *sums,
+                   int64_t line, const int add, Ahead ahead, Left before, Target target);
 
 /* Products of `many` rows in tiles with the columns of `target`, by inputs from `start` to `end`, which the tiles hold. */
 INLINE void multiply_all(const int kind, const bf16 *tiles, int64_t many, int64_t start, int64_t end, float *sums,
@@ -178,8 +196,8 @@ INLINE void multiply_all(const int kind, const bf16 *tiles, int64_t many, int64_
                 float *here = kind == ADD ? sums + row * line + column
                               : whole     ? sums + (turn ^= 1) * SIDE * SIDE
                                           : sums + row * line;
-                square(kind, rows, weights + at * SIDE, (stop - at) / SIDE, here, line * (int64_t)sizeof(float),
-                       kind == ADD || at > start, ahead, left, target);
+                square(kind, rows, many - row, weights + at * SIDE, (stop - at) / SIDE, here, line * (int64_t)sizeof(float),
+                       at > 0, ahead, left, target);
                 ahead.at += (stop - at) / SIDE * ahead.lines * LINE;
                 left = (Left){kind == ADD || stop < end ? NULL : here, column, row};
             }
@@ -190,30 +208,28 @@ INLINE void multiply_all(const int kind, const bf16 *tiles, int64_t many, int64_
 
 INLINE void feed_forward(bf16 *x, Room room, int64_t many, const Block *of) {
     const int64_t width = of->width, middle = of->up.out;
-    begin(x, many, width, of->down.bias, room.whole);
     for (int64_t first = 0; first < middle; first += MIDDLE) {
         const int64_t last = first + MIDDLE < middle ? first + MIDDLE : middle;
         multiply_all(TO_GELU, x, many, 0, width, room.some, (Target){&of->up, first, last, room.other, 0, 0, 0});
         multiply_all(ADD, room.other, many, first, last, room.whole, (Target){&of->down, 0, width, NULL, 0, 0, 0});
     }
-    norm(room.whole, many, width, of->last, of->epsilon, x);
+    norm(room.whole, many, width, of->down.bias, of->last, of->epsilon, x);
 }
 
 /* Tokens from `first` on, as many as there is room for. */
 FAST static void take_rows(const Tokens *all, const Block *of, int64_t first, Room room) {
     const int64_t width = of->width, side = of->side, apart = all->count * side;
     const int64_t length = all->count - first < room.rows ? all->count - first : room.rows;
-    const int64_t many = (length + SIDE - 1) / SIDE * SIDE;
+    const int64_t many = (length + ROWS - 1) / ROWS * ROWS;
     bf16 *x = all->hidden + first * width;
     if (of->project.out) {
-        begin(x, many, width, of->project.bias, room.whole);
         to_tiles(all->mixed + first * side, side, apart, length, many, width, room.other);
         multiply_all(ADD, room.other, many, 0, width, room.whole, (Target){&of->project, 0, width, NULL, 0, 0, 0});
-        norm(room.whole, many, width, of->norm, of->epsilon, x);
+        norm(room.whole, many, width, of->project.bias, of->norm, of->epsilon, x);
         feed_forward(x, room, many, of);
     } else {
         look_up(all->ids + first, all->places + first, length, many, of, room.whole);
-        norm(room.whole, many, width, of->last, of->epsilon, x);
+        norm(room.whole, many, width, NULL, of->last, of->epsilon, x);
     }
     if (of->qkv.out)
         multiply_all(TO_HEADS, x, many, 0, width, room.some,
@@ -222,7 +238,7 @@ FAST static void take_rows(const Tokens *all, const Block *of, int64_t first, Ro
         from_tiles(x, length, width, all->out + first * width);
 }
 
-INLINE int64_t most_rows(int64_t width) { return NUMBERS / width < SIDE ? SIDE : NUMBERS / width / SIDE * SIDE; }
+INLINE int64_t most_rows(int64_t width) { return NUMBERS / width < LEAST ? LEAST : NUMBERS / width / SIDE * SIDE; }
 
 /* How many 32-bit numbers of room a thread needs. */
 INLINE int64_t room_of(int64_t width) {
@@ -238,11 +254,11 @@ INLINE void take_some(const Tokens *all, const Block *of, int64_t rows, float *m
         take_rows(all, of, first, room);
 }
 
-/* How many tokens a thread takes at once. */
+/* How many tokens a thread takes at once: all take about as many, as often as there is room for. */
 INLINE int64_t share_of(const Tokens *all, const Block *of) {
-    const int64_t most = most_rows(of->width), each = (int64_t)all->threads * SIDE;
-    const int64_t share = (all->count + each - 1) / each * SIDE;
-    return share < most ? share : most;
+    const int64_t most = most_rows(of->width) * all->threads;
+    const int64_t parts = (all->count + most - 1) / most * all->threads;
+    return (all->count + parts * SIDE - 1) / (parts * SIDE) * SIDE;
 }
 
 #endif

@@ -1,11 +1,10 @@
 /* A BERT block for inference by the vector registers of processors with AVX-512 BF16, at 97 % of what they can. */
 
-#define NUMBERS 393216 /* weights come from far, and the products of so many tokens take as long */
+#define LEAST 256 /* weights come from far, and the products of so many tokens take as long */
+#define ROWS 8    /* their sums fill half of the registers, and a weight is loaded for eight products */
 #include "block.h"
 
 #ifdef FAST
-
-#define ROWS 8 /* of a square at once: their sums fill half of the registers, and a weight is loaded for eight products */
 
 /* Sums of some rows, in two registers each. */
 INLINE void some_rows(const char *rows, const char *weights, int64_t steps, char *sums, int64_t line, const int add) {
@@ -34,15 +33,16 @@ INLINE void some_rows(const char *rows, const char *weights, int64_t steps, char
             _mm512_storeu_ps(sums + i * line + half * LINE, found[i][half]);
 }
 
-INLINE void square(const int kind, const bf16 *rows, const bf16 *weights, int64_t steps, float *sums, int64_t line,
-                   const int add, Ahead ahead, Left before, Target target) {
+INLINE void square(const int kind, const bf16 *rows, int64_t many, const bf16 *weights, int64_t steps, float *sums,
+                   int64_t line, const int add, Ahead ahead, Left before, Target target) {
     const int64_t lines = steps * ahead.lines * ROWS / SIDE + 1;
     for (int64_t i = 0; i < SIDE; i += ROWS) {
         for (int64_t n = 0; n < lines; n++, ahead.at += LINE)
             _mm_prefetch(ahead.at, _MM_HINT_T1);
         if (kind != ADD && before.sums)
             finish(kind, before, i, i + ROWS, target);
-        some_rows((const char *)rows + i * LINE, (const char *)weights, steps, (char *)sums + i * line, line, add);
+        if (i < many)
+            some_rows((const char *)rows + i * LINE, (const char *)weights, steps, (char *)sums + i * line, line, add);
     }
 }
 

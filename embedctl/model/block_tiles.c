@@ -4,14 +4,16 @@
 
 #ifdef HAS_TILES
 
-#define NUMBERS 98304 /* they stay in the second cache */
+#define LEAST 32
+#define ROWS 32
 #include "block.h"
 
 /* 32 rows or columns of numbers in tiles; of a step, two tiles. */
 INLINE Operand tiles_at(const bf16 *tiles) { return (Operand){tiles, LINE, LANES * LINE, SIDE * LINE}; }
 
-INLINE void square(const int kind, const bf16 *rows, const bf16 *weights, int64_t steps, float *sums, int64_t line,
-                   const int add, Ahead ahead, Left before, Target target) {
+INLINE void square(const int kind, const bf16 *rows, int64_t many, const bf16 *weights, int64_t steps, float *sums,
+                   int64_t line, const int add, Ahead ahead, Left before, Target target) {
+    (void)many; /* they are whole tiles */
     const Operand left = tiles_at(rows), right = tiles_at(weights);
     const char *l = left.at, *r = right.at;
     const int64_t each = (SIDE + steps - 1) / steps;

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from embedctl.model.encoder import Encoder
 
 # Vectors of another number are not mixed with those of this one: some bits of theirs are others.
-ARITHMETIC = 3
+ARITHMETIC = 4
 
 
 def arithmetic_of(encoder: "Encoder", dtype: torch.dtype) -> str:
