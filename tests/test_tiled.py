@@ -79,15 +79,23 @@ def test_bits_depend_neither_on_threads_nor_on_how_many_tokens_there_are():
                 torch.set_num_threads(many)
                 found.append(encoder.hidden(batch_of(lengths), torch.bfloat16))
             few = encoder.hidden(batch_of(lengths[:1]), torch.bfloat16)
-            one, five = (encoder.hidden(FlatBatch([torch.arange(n)], device=CPU), torch.bfloat16) for n in (1, 5))
-            both = encoder.hidden(FlatBatch([torch.arange(1), torch.arange(5)], device=CPU), torch.bfloat16)
     finally:
         torch.set_num_threads(threads)
 
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
     place = batch_of(lengths).order.index(0)
     assert torch.equal(found[0].split(sorted(lengths))[place], few)
-    assert torch.equal(torch.cat([one, five]), both)
+
+
+@pytest.mark.parametrize("sizes", SIZES[-2:], ids=str)
+def test_bits_of_a_text_are_its_own_whatever_rows_are_computed_together(sizes: dict[str, int]):
+    encoder, texts = packed(encoder_of(**sizes), torch.bfloat16), [torch.arange(n) for n in (1, 5, 9, 33, 41)]
+
+    with torch.inference_mode():
+        alone = [encoder.hidden(FlatBatch([text], device=CPU), torch.bfloat16) for text in texts]
+        together = encoder.hidden(FlatBatch(texts, device=CPU), torch.bfloat16)
+
+    assert torch.equal(torch.cat(alone), together)
 
 
 def test_a_model_that_does_not_fit_is_left_to_a_library():
@@ -95,6 +103,7 @@ def test_a_model_that_does_not_fit_is_left_to_a_library():
     assert not tiled.can_take(encoder_of(), torch.float32)
     assert not tiled.can_take(encoder_of(heads=6), torch.bfloat16)
     assert not tiled.can_take(encoder_of(intermediate_dim=170), torch.bfloat16)
+    assert not tiled.can_take(encoder_of(intermediate_dim=0), torch.bfloat16)
     assert not tiled.can_take(encoder_of(layers=0), torch.bfloat16)
 
 

@@ -16,7 +16,7 @@
 #ifdef FAST
 
 #define STEPS 12      /* of 32 dimensions that a product takes at once: both sides stay in the first cache */
-#define NUMBERS 98304 /* of tokens times width that are taken at once: they stay in the second cache */
+#define NUMBERS 98304 /* of tokens times width that are taken at once: of the usual 384 they stay in the second cache */
 #define MIDDLE 384    /* dimensions of the feed-forward that are there at once */
 
 /* Weights of a layer lie as (out / 32, in / 32, 2, 16, 16, 2), outputs and inputs by 32; of these, halves of the outputs, pairs
@@ -68,8 +68,8 @@ INLINE void look_up(const int64_t *ids, const int64_t *places, int64_t length, i
     }
 }
 
-/* Adds a layer's bias to its products and to the tokens that they belong to; tokens some rows further are fetched. The sum of
-   a row. */
+/* Adds a layer's bias to its products and to the token that they belong to; a token some rows further is fetched. The sum
+   of the row. */
 INLINE __m512 added(const bf16 *tiles, int64_t t, int64_t width, const float *bias, float *row) {
     __m512 totals[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}; /* two, as one would wait for itself */
     for (int64_t c = 0; c < width; c += SIDE) {
@@ -182,6 +182,7 @@ INLINE void multiply_all(const int kind, const bf16 *tiles, int64_t many, int64_
                          Target target) {
     const Layer *layer = target.layer;
     const int whole = end - start <= STEPS * SIDE;
+    const int64_t squares = (many + SIDE - 1) / SIDE;
     const int64_t line = kind == ADD ? layer->out : SIDE;
     Left left = {NULL, 0, 0};
     int turn = 0;
@@ -190,7 +191,7 @@ INLINE void multiply_all(const int kind, const bf16 *tiles, int64_t many, int64_
             const int64_t stop = end - at < STEPS * SIDE ? end : at + STEPS * SIDE;
             const bf16 *weights = layer->weights + column * layer->in;
             const bf16 *later = stop < end ? weights + stop * SIDE : weights + SIDE * layer->in + start * SIDE;
-            Ahead ahead = {(const char *)later, (SIDE * SIDE + many - 1) / many};
+            Ahead ahead = {(const char *)later, (SIDE + squares - 1) / squares};
             for (int64_t row = 0; row < many; row += SIDE) {
                 const bf16 *rows = tiles + row * (end - start) + (at - start) * SIDE;
                 float *here = kind == ADD ? sums + row * line + column

@@ -57,7 +57,7 @@ FAST void embedctl_bert_by_lanes(const Tokens *all, const Block *of) {
     take_by_lanes(all, of, all->room + room_of(of->width) * __atomic_fetch_add(&part, 1, __ATOMIC_RELAXED), &next);
 }
 
-/* How many 32-bit numbers of room a thread needs for a model of that width: more than by tiles. */
+/* How many 32-bit numbers of room a thread needs for a model of that width: by tiles no more. */
 FAST int64_t embedctl_bert_room(int64_t width) { return room_of(width); }
 
 #endif

@@ -68,10 +68,10 @@ class _Tokens(ctypes.Structure):
 
 
 def can_take(encoder: "Encoder", dtype: torch.dtype) -> bool:
-    """Whether this can be done in C: the BERT layout, all sizes multiples of 32, in an arithmetic that is there."""
+    """Whether this can be done in C: the BERT layout, all sizes whole times 32, in an arithmetic that is there."""
     shape = encoder.shape
     sizes = (shape.dim, shape.dim // shape.heads, shape.intermediate_dim)
-    fits = shape.layout == "bert" and shape.layers > 0 and not any(size % 32 for size in sizes)
+    fits = shape.layout == "bert" and shape.layers > 0 and all(size > 0 and size % 32 == 0 for size in sizes)
     return fits and (native.available() if dtype == torch.bfloat16 else dtype == torch.float32 and native.has_floats())
 
 
