@@ -147,10 +147,11 @@ def opened(settings: dict[str, Any], layout: Layout, url: str) -> Store:
 
 
 def rate(store: Store, batches: list[pa.RecordBatch]) -> int:
-    began = time.perf_counter()
-    for batch in batches:
-        store.write(batch, model="m")
-    return round(sum(map(len, batches)) / (time.perf_counter() - began))
+    def write() -> None:
+        for batch in batches:
+            store.write(batch, model="m")
+
+    return round(sum(map(len, batches)) / seconds(write))
 
 
 def seconds(call: Callable[[], object]) -> float:

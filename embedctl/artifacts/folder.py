@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from embedctl.errors import LockedError, RefusedError
 
@@ -30,20 +31,27 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``: after a crash it holds the old or the new, never a mixture."""
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of ``path`` when the block ends well; a crash leaves the old one or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
-    except BaseException:
+    except BaseException:  # not `finally`: what stands there by then may be another's
         partial.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``: after a crash it holds the old or the new, never a mixture."""
+    with new_file(path) as stream:
+        stream.write(content)
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """Many questions from a file, and their answers to one."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedctl.artifacts.folder import sync
+from embedctl.artifacts.folder import new_file
 from embedctl.errors import ConfigError, DataError, NotFoundError
 from embedctl.progress import Tick, Watch, unwatched
 from embedctl.store.search import Searcher
@@ -64,18 +63,8 @@ def answer_lines(searcher: Searcher, queries: Sequence[Query], *, watch: Watch =
 
 def write_lines(file: Path, lines: Iterable[str]) -> None:
     """Write ``file`` line by line; it gets its name when all are in it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.writelines(lines)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    sync(file.parent)
+    with new_file(file) as stream:
+        stream.writelines(line.encode() for line in lines)
 
 
 def _plain(line: str, number: int, file: Path) -> Query:
